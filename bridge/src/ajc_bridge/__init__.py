@@ -1,0 +1,1 @@
+"""The daemon between NATS JetStream and the handlers."""

@@ -1,0 +1,1 @@
+"""How a task flows: lease, admit, dispatch, settle. Sees ports only."""

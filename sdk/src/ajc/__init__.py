@@ -1,0 +1,1 @@
+"""Enqueue background tasks on NATS JetStream and answer them."""
