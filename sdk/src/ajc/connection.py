@@ -1,0 +1,319 @@
+"""One connection to NATS: publish, request, subscribe, and JetStream's own requests, with this project's errors only.
+
+Two transports carry it: `ajc.fast_client` where the installed nats-py allows, else nats-py's public interface. Requests go
+through one private wildcard inbox and a table of futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from ajc.connect_options import ConnectOptions
+from ajc.errors import (
+    Closed,
+    InvalidName,
+    NoResponders,
+    RequestTimeout,
+    TooLarge,
+    Unavailable,
+    store_error,
+)
+from ajc.transport import FastTransport, Message, PublicTransport, Subscription, Transport, choose_transport
+
+State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
+StateCallback = Callable[[State, BaseException | None], None]
+
+_SWEEP_SECONDS: Final = 0.05
+_NO_RESPONDERS: Final = b"NATS/1.0 503"
+_LOW_WATER: Final = 1 << 20
+
+
+class PubAck(msgspec.Struct, frozen=True):
+    """JetStream's word that a message is stored: the stream, its sequence there, and whether it was a duplicate."""
+
+    stream: str
+    seq: int
+    duplicate: bool = False
+
+
+class _ApiError(msgspec.Struct, frozen=True):
+    code: int = 500
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: _ApiError | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
+class _Pending:
+    """One outstanding request."""
+
+    __slots__ = ("deadline", "future", "through_reconnect")
+
+    def __init__(self, future: asyncio.Future[Message], deadline: float, *, through_reconnect: bool) -> None:
+        self.future = future
+        self.deadline = deadline
+        self.through_reconnect = through_reconnect
+
+
+class Connection:
+    """A connection that stays: it reconnects for ever, and says what happens through `on_state`.
+
+    Publishing is synchronous and buffered; all of one turn of the event loop leaves in one write. Everything raises errors of
+    `ajc.errors` only.
+    """
+
+    def __init__(self, transport: Transport, options: ConnectOptions, inbox_prefix: str) -> None:
+        self._transport = transport
+        self.options = options
+        self.inbox_prefix = inbox_prefix
+        self._inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
+        self._inbox_length = len(self._inbox)
+        self._table: dict[str, _Pending] = {}
+        self._next = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._on_state: StateCallback | None = None
+        self._api_prefix = f"$JS.{options.jetstream_domain}.API." if options.jetstream_domain else "$JS.API."
+        self._connected = asyncio.Event()
+        self.fast_path_missing: str | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        options: ConnectOptions,
+        *,
+        name: str = "ajc",
+        on_state: StateCallback | None = None,
+        wait_for_server: bool = False,
+        private_inbox: bool = False,
+        fast: bool = True,
+    ) -> Self:
+        """Connect, or raise `Unavailable` (nobody there in time) or `Closed` (refused for good: credentials).
+
+        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server. `private_inbox` puts
+        the inbox under a random prefix of its own that nobody with `_INBOX.>` can read, unless the options name a prefix.
+        """
+        prefix = options.inbox_prefix or (f"_INBOX_{secrets.token_hex(8)}" if private_inbox else "_INBOX")
+        transport, missing = choose_transport(fast=fast)
+        connection = cls(transport, options, prefix)
+        connection.fast_path_missing = missing
+        connection._on_state = on_state
+        await transport.connect(options, name, connection._state_changed, wait_for_server=wait_for_server)
+        try:
+            await transport.subscribe(f"{connection._inbox}*", connection._answered, "")
+        except BaseException:
+            await transport.close()
+            raise
+        connection._connected.set()
+        return connection
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes (headers and body together) that the server takes in one message."""
+        return self._transport.max_payload
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a server at the other end now."""
+        return self._transport.connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended for good."""
+        return self._transport.closed
+
+    @property
+    def server_version(self) -> str:
+        """The server's version, like `2.15.1`."""
+        return self._transport.server_version
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._table)
+
+    async def wait_connected(self) -> None:
+        """Wait until there is a server at the other end (at once when there is). `Closed` when there never will be."""
+        await self._connected.wait()
+        if self.closed:
+            raise Closed("the connection to NATS is closed for good")
+
+    def publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
+        """Send one message, without waiting. While disconnected it is kept, up to 2 MiB in all.
+
+        Raises `TooLarge` over the server's limit, `Unavailable` when the send buffer is full, `Closed`, and `InvalidName` for
+        a subject with blanks or control characters.
+        """
+        if " " in subject or not subject.isprintable() or not subject:
+            raise InvalidName("subject", subject, "no blanks or control characters")
+        size = len(body) + (len(headers) if headers else 0)
+        if size > self._transport.max_payload:
+            # the server would close the connection for good
+            raise TooLarge("message", size, self._transport.max_payload)
+        self._transport.publish(subject, body, headers, reply)
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        headers: bytes | None = None,
+        timeout: float = 5.0,
+        through_reconnect: bool = False,
+    ) -> Message:
+        """Send a request and wait `timeout` seconds for its one answer.
+
+        Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the connection
+        breaks meanwhile (unless `through_reconnect`): then whether it was acted upon is unknown.
+        """
+        future = self.ask(subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect)
+        message = await future
+        if message.headers is not None and not message.body and message.headers.startswith(_NO_RESPONDERS):
+            raise NoResponders(subject)
+        return message
+
+    def ask(
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        headers: bytes | None = None,
+        timeout: float = 5.0,
+        through_reconnect: bool = False,
+    ) -> asyncio.Future[Message]:
+        """Send a request now and return the future of its answer, for callers with many under way.
+
+        A status message (503: nobody there) is an answer like any other here.
+        """
+        token = self._next = self._next + 1
+        name = f"{token:x}"
+        self.publish(subject, body, headers=headers, reply=self._inbox + name)
+        future: asyncio.Future[Message] = self._loop.create_future()
+        self._table[name] = _Pending(future, self._loop.time() + timeout, through_reconnect=through_reconnect)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        return future
+
+    async def api(self, subject: str, payload: Any = None, *, timeout: float = 5.0) -> dict[str, Any]:
+        """Ask JetStream's API (`subject` without its prefix), and return the decoded answer.
+
+        Raises `NotFound`, `Conflict`, `QueueFull` or `StoreError` by the API's error code, and what `request` raises.
+        """
+        body = b"" if payload is None else msgspec.json.encode(payload)
+        message = await self.request(self._api_prefix + subject, body, timeout=timeout)
+        answer: dict[str, Any] = msgspec.json.decode(message.body)
+        error = answer.get("error")
+        if error is not None:
+            raise store_error(int(error.get("err_code", 0)), str(error.get("description", "")), subject)
+        return answer
+
+    def api_subject(self, subject: str) -> str:
+        """Complete a subject of JetStream's API with its prefix (which names the domain, where there is one)."""
+        return self._api_prefix + subject
+
+    async def stored(
+        self, subject: str, body: bytes, *, headers: bytes | None = None, timeout: float = 5.0
+    ) -> PubAck:
+        """Publish into a stream and wait until it is stored.
+
+        Raises `Conflict` (another revision), `QueueFull`, `NotFound` (no stream takes the subject), `StoreError`, and what
+        `request` raises: after `Unavailable` the message may or may not be stored, so read back.
+        """
+        message = await self.ask(subject, body, headers=headers, timeout=timeout)
+        return read_pub_ack(message, subject)
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Message], None], *, queue: str = ""
+    ) -> Subscription:
+        """Subscribe; `callback` runs in the reading loop for each message, so it only hands over. Replayed on reconnects."""
+        return await self._transport.subscribe(subject, callback, queue)
+
+    async def writable(self) -> None:
+        """Wait until the send buffer is below 1 MiB: what a sender of many messages awaits between them."""
+        while self._transport.backlog() > _LOW_WATER and not self.closed:
+            await asyncio.sleep(0.001)
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until the server has read all that was sent so far. Raises `Unavailable`."""
+        await self._transport.flush(timeout)
+
+    async def close(self) -> None:
+        """Send what is pending, then close for good. Outstanding requests fail with `Closed`."""
+        await self._transport.close()
+        self._fail_all(Closed("the connection to NATS was closed"), everything=True)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _answered(self, message: Message) -> None:
+        pending = self._table.pop(message.subject[self._inbox_length :], None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_result(message)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        over = [name for name, pending in self._table.items() if pending.deadline <= now or pending.future.done()]
+        for name in over:
+            pending = self._table.pop(name)
+            if not pending.future.done():
+                pending.future.set_exception(RequestTimeout("no answer in time"))
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep) if self._table else None
+
+    def _fail_all(self, error: Unavailable, *, everything: bool) -> None:
+        for name, pending in list(self._table.items()):
+            if everything or not pending.through_reconnect:
+                del self._table[name]
+                if not pending.future.done():
+                    pending.future.set_exception(error)
+                    pending.future.exception()  # a caller that was cancelled meanwhile never looks
+
+    def _state_changed(self, state: State, error: BaseException | None) -> None:
+        if state == "disconnected":
+            self._connected.clear()
+            self._fail_all(Unavailable("the connection to NATS broke before the answer came"), everything=False)
+        elif state == "reconnected":
+            self._connected.set()
+        elif state == "closed":
+            self._connected.set()
+            self._fail_all(Closed("the connection to NATS is closed for good"), everything=True)
+        if self._on_state is not None:
+            self._on_state(state, error)
+
+
+def read_pub_ack(message: Message, subject: str) -> PubAck:
+    """Read JetStream's answer to a publish into a stream; raises as `Connection.stored` says."""
+    if message.headers is not None and message.headers.startswith(_NO_RESPONDERS):
+        raise store_error(10059, "no stream takes this subject", subject)
+    try:
+        answer = _decode_answer(message.body)
+    except msgspec.DecodeError:
+        raise store_error(0, f"an answer that is no JetStream answer: {message.body[:100]!r}", subject) from None
+    if answer.error is not None:
+        raise store_error(answer.error.err_code, answer.error.description, subject)
+    return PubAck(answer.stream, answer.seq, answer.duplicate)
+
+
+__all__ = [
+    "Connection",
+    "FastTransport",
+    "Message",
+    "PubAck",
+    "PublicTransport",
+    "State",
+    "StateCallback",
+    "Subscription",
+    "read_pub_ack",
+]

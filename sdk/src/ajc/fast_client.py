@@ -1,0 +1,198 @@
+"""The one module that leans on nats-py's insides: a client that hands messages over without a task or a parse per message.
+
+nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads the
+protocol in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes once per turn of the
+event loop. Everything else (connecting, TLS, authentication, reconnecting, replaying subscriptions) stays nats-py's.
+
+`unavailable()` says why this client cannot be used with the installed nats-py, and `ajc.connection` then falls back to the
+public interface: slower, the same behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+import nats
+from nats.aio.client import Client
+from nats.errors import ProtocolError
+from nats.protocol.parser import Parser
+
+RawCallback = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""(subject, reply, body, header block or None), called synchronously from the reading loop: hand over only."""
+
+_CRLF: Final = b"\r\n"
+_M: Final = ord("M")
+_H: Final = ord("H")
+_MAX_CONTROL_LINE: Final = 65_536
+_MSG_ARGS: Final = 3
+_HMSG_ARGS: Final = 4
+_TESTED_VERSION: Final = "2.16."
+
+
+class FastParser(Parser):
+    """Reads MSG and HMSG frames itself and leaves every other line to nats-py's parser."""
+
+    def __init__(self, client: FastClient) -> None:
+        self._rest = bytearray()
+        self._want = 0
+        self._resets = 0
+        super().__init__(client)
+
+    def reset(self) -> None:
+        """Forget a half-read frame: a new connection starts."""
+        super().reset()
+        self._rest = bytearray()
+        self._want = 0
+        self._resets += 1
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Dispatch every whole frame in `data`; keep the rest for the next call."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._want:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        client: FastClient = self.nc
+        callbacks = client.raw_callbacks
+        position, end, resets = 0, len(data), self._resets
+        self._want = 0
+        while position < end:
+            line_end = data.find(_CRLF, position)
+            if line_end < 0:
+                if end - position > _MAX_CONTROL_LINE:
+                    raise ProtocolError
+                break
+            first = data[position]
+            if first == _M or first == _H:  # noqa: PLR1714  (a tuple test is slower, and this runs for every message)
+                args = data[position:line_end].split()
+                try:
+                    if first == _M:
+                        size = int(args[-1])
+                        header_size = 0
+                        reply = args[3] if len(args) > _MSG_ARGS + 1 else b""
+                    else:
+                        size = int(args[-1])
+                        header_size = int(args[-2])
+                        reply = args[3] if len(args) > _HMSG_ARGS + 1 else b""
+                    subject, sid = args[1], int(args[2])
+                except (IndexError, ValueError):
+                    raise ProtocolError from None
+                start = line_end + 2
+                stop = start + size
+                if stop + 2 > end:
+                    self._want = stop + 2 - position
+                    break
+                position = stop + 2
+                header = data[start : start + header_size] if header_size else None
+                callback = callbacks.get(sid)
+                if callback is not None:
+                    callback(subject, reply, data[start + header_size : stop], header)
+                else:
+                    await client._process_msg(sid, subject, reply, data[start + header_size : stop], header)  # noqa: SLF001
+                    if resets != self._resets:
+                        return
+            else:
+                self.buf = bytearray(data[position : line_end + 2])
+                position = line_end + 2
+                await super().parse()
+                if resets != self._resets:
+                    return
+        if position < end:
+            self._rest += data[position:]
+
+
+class FastClient(Client):
+    """nats-py's client with raw callbacks (`raw_callbacks`) and a synchronous `send`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = FastParser(self)
+        self.raw_callbacks: dict[int, RawCallback] = {}
+        self._write_scheduled = False
+        self._socket_backlog = 0
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that were handed over and that the socket has not taken yet."""
+        return self._pending_data_size + self._socket_backlog
+
+    def send(self, command: bytes) -> None:
+        """Append one protocol command; all of a turn of the loop leave in one write."""
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if not self._write_scheduled:
+            self._write_scheduled = True
+            asyncio.get_running_loop().call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        self._write_scheduled = False
+        transport = self._transport
+        if not self._pending or transport is None or not self.is_connected:
+            return  # nats-py writes what is pending once it is connected again
+        data = b"".join(self._pending)
+        self._pending = []
+        self._pending_data_size = 0
+        try:
+            transport.write(data)
+        except (OSError, RuntimeError, AttributeError):
+            return  # the reading loop meets the same broken socket and reconnects
+        self.measure_backlog()
+
+    def measure_backlog(self) -> int:
+        """Read how much the socket still holds (bytes), and return the whole backlog."""
+        writer = getattr(self._transport, "_io_writer", None)
+        self._socket_backlog = writer.transport.get_write_buffer_size() if writer is not None else 0
+        return self.backlog
+
+    async def subscribe_raw(self, subject: str, queue: str, callback: RawCallback) -> Any:
+        """Subscribe; messages go to `callback` as bytes. The subscription is replayed on reconnects like any other."""
+        sid = self._sid + 1  # known beforehand, so that no message slips through to the slow way
+        self.raw_callbacks[sid] = callback
+        try:
+            subscription = await self.subscribe(subject, queue=queue, cb=_never)
+        except BaseException:
+            self.raw_callbacks.pop(sid, None)
+            raise
+        if subscription._id != sid:  # noqa: SLF001
+            self.raw_callbacks[subscription._id] = self.raw_callbacks.pop(sid)  # noqa: SLF001
+        return subscription
+
+    def forget_raw(self, subscription: Any) -> None:
+        """Drop the callback of an ended subscription."""
+        self.raw_callbacks.pop(subscription._id, None)  # noqa: SLF001
+
+
+async def _never(_message: Any) -> None:
+    """Stand in for the callback of a raw subscription, whose messages never come this way."""
+
+
+def unavailable() -> str | None:
+    """Say why the installed nats-py cannot carry this client, or None when it can.
+
+    Checked: the version this was written against, and every attribute and signature that is used.
+    """
+    version = getattr(nats, "__version__", None) or _distribution_version()
+    if not version.startswith(_TESTED_VERSION):
+        return f"nats-py {version} is not {_TESTED_VERSION}x"
+    try:
+        client = Client()
+        for attribute in ("_pending", "_pending_data_size", "_transport", "_sid", "_subs", "_ps"):
+            if not hasattr(client, attribute):
+                return f"nats-py's Client has no {attribute}"
+        if list(inspect.signature(Client._process_msg).parameters) != ["self", "sid", "subject", "reply", "data", "headers"]:  # noqa: SLF001
+            return "nats-py's Client._process_msg has another signature"
+        if list(inspect.signature(Parser.parse).parameters) != ["self", "data"] or not hasattr(Parser(client), "buf"):
+            return "nats-py's Parser has another shape"
+    except (AttributeError, TypeError, ValueError) as error:
+        return f"nats-py has another shape: {error}"
+    return None
+
+
+def _distribution_version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  (slow to import, needed once)
+
+    return version("nats-py")

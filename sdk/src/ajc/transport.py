@@ -1,0 +1,323 @@
+"""The two ways to carry messages on nats-py: its insides (fast), or its public interface (always there)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from ajc import fast_client
+from ajc.connect_options import ConnectOptions
+from ajc.errors import Closed, Unavailable
+from ajc.fast_client import FastClient
+from ajc.headers import encode_headers, parse_headers
+
+_logger: Final = logging.getLogger("ajc.connection")
+# nats-py logs what it also reports through its callbacks; here the callbacks count
+logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)
+
+OFFLINE_BUFFER: Final = 2 << 20
+"""Bytes kept while there is no server."""
+ONLINE_BUFFER: Final = 32 << 20
+"""Bytes kept for a server that reads too slowly."""
+_RECONNECT_SECONDS: Final = 0.5
+_REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
+
+
+class Message(msgspec.Struct):
+    """One message: `headers` is the raw header block, None when there is none."""
+
+    subject: str
+    reply: str
+    body: bytes
+    headers: bytes | None = None
+
+
+class Subscription(Protocol):
+    """What `subscribe` returns."""
+
+    async def unsubscribe(self) -> None:
+        """End it: no message comes after the server has read this."""
+
+
+class Transport(Protocol):
+    """What carries a `Connection`."""
+
+    @property
+    def max_payload(self) -> int: ...  # noqa: D102
+    @property
+    def connected(self) -> bool: ...  # noqa: D102
+    @property
+    def closed(self) -> bool: ...  # noqa: D102
+    @property
+    def server_version(self) -> str: ...  # noqa: D102
+    async def connect(  # noqa: D102
+        self, options: ConnectOptions, name: str, on_state: Callable[[Any, BaseException | None], None], *, wait_for_server: bool
+    ) -> None: ...
+    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None: ...  # noqa: D102
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription: ...  # noqa: D102
+    def backlog(self) -> int: ...  # noqa: D102
+    async def flush(self, timeout: float) -> None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
+
+
+class PublicTransport:
+    """nats-py through its public interface."""
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._client = client or Client()
+        self._outgoing: asyncio.Queue[tuple[str, bytes, dict[str, str] | None, str]] = asyncio.Queue()
+        self._outgoing_bytes = 0
+        self._sender: asyncio.Task[None] | None = None
+        self._on_state: Callable[[Any, BaseException | None], None] = lambda _state, _error: None
+        self._opened = False
+        self._refused = 0
+
+    @property
+    def max_payload(self) -> int:
+        """The server's limit for headers and body together, in bytes."""
+        return int(self._client.max_payload)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a server now."""
+        return bool(self._client.is_connected)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it ended for good."""
+        return self._opened and bool(self._client.is_closed)
+
+    @property
+    def server_version(self) -> str:
+        """The server's version."""
+        return str(self._client.connected_server_version)
+
+    async def connect(
+        self,
+        options: ConnectOptions,
+        name: str,
+        on_state: Callable[[Any, BaseException | None], None],
+        *,
+        wait_for_server: bool,
+    ) -> None:
+        """Connect as `Connection.open` says."""
+        self._on_state = on_state
+        servers = list(options.servers)
+
+        async def failed(error: Exception) -> None:
+            on_state("error", error)
+            if self._opened:
+                return
+            self._refused += 1
+            if _is_refusal(error):
+                raise Closed(f"{_without_secrets(servers)} refuses the connection: {error}") from error
+            if not wait_for_server and self._refused >= len(servers):
+                raise Unavailable(f"no NATS server at {_without_secrets(servers)}: {error}") from error
+
+        async def disconnected() -> None:
+            if self._opened:
+                on_state("disconnected", None)
+
+        async def reconnected() -> None:
+            on_state("reconnected", None)
+
+        async def closed() -> None:
+            if self._opened:
+                on_state("closed", self._client.last_error)
+
+        try:
+            await self._client.connect(
+                servers=servers,
+                name=name,
+                error_cb=failed,
+                disconnected_cb=disconnected,
+                reconnected_cb=reconnected,
+                closed_cb=closed,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # a float does, the annotation is too narrow
+                connect_timeout=options.connect_timeout,  # type: ignore[arg-type]
+                ping_interval=20,
+                pending_size=OFFLINE_BUFFER,
+                tls=_tls(options),
+                tls_hostname=options.tls_hostname,
+                tls_handshake_first=options.tls_first,
+                user=options.user,
+                password=options.password,
+                token=options.token,
+                user_credentials=options.creds,
+                nkeys_seed=options.nkey,
+                inbox_prefix=options.inbox_prefix or "_INBOX",
+            )
+        except (Closed, Unavailable):
+            await self._client.close()
+            raise
+        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+            await self._client.close()
+            raise Unavailable(f"cannot connect to {_without_secrets(servers)}: {error}") from error
+        self._opened = True
+        self._start()
+
+    def _start(self) -> None:
+        self._sender = asyncio.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while True:
+            subject, body, headers, reply = await self._outgoing.get()
+            self._outgoing_bytes -= len(body)
+            try:
+                await self._client.publish(subject, body, reply=reply, headers=headers)
+            except nats.errors.Error as error:
+                self._on_state("error", error)
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
+        """Hand one message over; the sending task publishes it."""
+        if self.closed:
+            raise Closed("the connection to NATS is closed for good")
+        if self.backlog() + len(body) > (ONLINE_BUFFER if self.connected else OFFLINE_BUFFER):
+            raise Unavailable("the send buffer is full: the server is away or reads too slowly")
+        pairs = dict(parse_headers(headers).items) if headers is not None else None
+        self._outgoing_bytes += len(body)
+        self._outgoing.put_nowait((subject, body, pairs, reply))
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
+        """Subscribe with a coroutine callback, as nats-py wants it."""
+
+        async def hand_over(message: Msg) -> None:
+            callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
+
+        return await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
+
+    def backlog(self) -> int:
+        """Bytes handed over and not sent."""
+        return self._outgoing_bytes + int(self._client.pending_data_size)
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until all is at the server."""
+        while not self._outgoing.empty():
+            await asyncio.sleep(0)
+        await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
+
+    async def close(self) -> None:
+        """Send what is pending and close."""
+        if self._sender is not None:
+            while not self._outgoing.empty() and self.connected:
+                await asyncio.sleep(0)
+            self._sender.cancel()
+        self._opened = False  # a close that was asked for is no event
+        await self._client.close()
+        self._opened = True
+
+    async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await call
+        except nats.errors.ConnectionClosedError as error:
+            raise Closed("the connection to NATS is closed for good") from error
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Unavailable(f"NATS: {error}") from error
+
+
+class _RawSubscription:
+    """A subscription of the fast client."""
+
+    def __init__(self, client: FastClient, subscription: Any) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    async def unsubscribe(self) -> None:
+        """End it; what is still under way is dropped."""
+        try:
+            await self._subscription.unsubscribe()
+        except nats.errors.Error:
+            return  # closed: nothing comes any more
+        finally:
+            self._client.forget_raw(self._subscription)
+
+
+class FastTransport(PublicTransport):
+    """nats-py through `ajc.fast_client`."""
+
+    def __init__(self) -> None:
+        self._fast = FastClient()
+        super().__init__(self._fast)
+        self._limit = 0
+
+    def _start(self) -> None:
+        pass  # the fast client writes by itself
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
+        """Append the protocol command; it leaves with all others of this turn of the loop."""
+        fast = self._fast
+        if fast.backlog > OFFLINE_BUFFER:
+            if self.closed:
+                raise Closed("the connection to NATS is closed for good")
+            if fast.measure_backlog() > (ONLINE_BUFFER if fast.is_connected else OFFLINE_BUFFER):
+                raise Unavailable("the send buffer is full: the server is away or reads too slowly")
+        elif fast.is_closed:
+            raise Closed("the connection to NATS is closed for good")
+        if headers is None:
+            fast.send(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
+        else:
+            size = len(headers)
+            fast.send(f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode() + headers + body + b"\r\n")
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
+        """Subscribe with a raw callback."""
+
+        def hand_over(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+            callback(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), body, headers))
+
+        subscription = await self._guarded(self._fast.subscribe_raw(subject, queue, hand_over))
+        return _RawSubscription(self._fast, subscription)
+
+    def backlog(self) -> int:
+        """Bytes handed over and not taken by the socket."""
+        return self._fast.measure_backlog()
+
+
+def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:
+    """Return the fast transport, or the public one with the reason why."""
+    reason = fast_client.unavailable() if fast else None
+    if not fast:
+        return PublicTransport(), None
+    if reason is not None:
+        _logger.warning("the fast path is not available, messages take the slow one: %s", reason)
+        return PublicTransport(), reason
+    return FastTransport(), None
+
+
+def _block(headers: dict[str, str] | None) -> bytes | None:
+    """Write nats-py's parsed headers as a block again; a status that it split off goes back into the first line."""
+    if not headers:
+        return None
+    rest = dict(headers)
+    status = rest.pop("Status", None)
+    description = rest.pop("Description", "") if status is not None else ""
+    block = encode_headers(rest)
+    if status is None:
+        return block
+    return f"NATS/1.0 {status} {description}".rstrip().encode() + block[len(b"NATS/1.0") :]
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, nats.errors.AuthorizationError) or any(word in str(error).lower() for word in _REFUSALS)
+
+
+def _without_secrets(servers: list[str]) -> str:
+    return ", ".join(server.rsplit("@", 1)[-1] if "@" in server else server for server in servers)
+
+
+def _tls(options: ConnectOptions) -> ssl.SSLContext | None:
+    if not (options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)):
+        return None
+    context = ssl.create_default_context(cafile=options.tls_ca)
+    if options.tls_cert:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
