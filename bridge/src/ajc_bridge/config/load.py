@@ -1,0 +1,210 @@
+"""Read the layers (file, environment, flags), lay the later over the earlier, and say everything that is wrong at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from ajc.errors import AjcError
+from pydantic import BaseModel, ValidationError
+
+from ajc_bridge.config.model import Config, Section
+from ajc_bridge.config.values import shown
+
+PREFIX = "AJC_"
+KNOWN_BESIDE = frozenset({"AJC_FAILPOINT"})  # for tests: where to die
+SECRETS = frozenset({"password", "token"})
+DEFAULT_FILE = "ajc-bridge.toml"
+
+
+class ConfigError(AjcError):
+    """The configuration is wrong; `lines` has one readable line a fault, each beginning with the key's path."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class UnknownVariable(UserWarning):
+    """An environment variable that looks like ours and is none."""
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration from `path` (TOML), `env` (`AJC_<SECTION>__<KEY>`) and `overrides` (dotted key to value).
+
+    Without a path, `ajc-bridge.toml` in the working directory is read when it is there. A variable of ours that no key
+    answers to is a warning (`UnknownVariable`). Raises `ConfigError` with every fault at once.
+    """
+    env = os.environ if env is None else env
+    merged = _read_file(path)
+    _lay_over(merged, _from_environment(env))
+    _lay_over(merged, _nested(overrides or {}))
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_lines(error)) from None
+    lines = config.faults()
+    if lines:
+        raise ConfigError(lines)
+    return config
+
+
+def _read_file(path: str | os.PathLike[str] | None) -> dict[str, Any]:
+    file = Path(DEFAULT_FILE if path is None else path)
+    if path is None and not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: is not UTF-8 text"]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError([f"{file}: is not TOML: {error}"]) from None
+
+
+def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key outside of named tables, with its type: ("nats", "tls", "ca"), str."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from leaves(kind, (*path, name))
+        elif get_origin(kind) is not dict:
+            yield (*path, name), kind
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """The keys set by variables; text becomes what the key's type asks for, where it can."""
+    known = {PREFIX + "__".join(path).upper(): (path, kind) for path, kind in leaves(Config)}
+    found: dict[str, Any] = {}
+    for variable, text in env.items():
+        if not variable.startswith(PREFIX) or variable in KNOWN_BESIDE:
+            continue
+        if variable not in known:
+            near = difflib.get_close_matches(variable, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            if variable.startswith((PREFIX + "QUEUES__", PREFIX + "BACKOFF__")):
+                hint = "; queues and policies come from the file"
+            warnings.warn(f"{variable}: no such setting{hint}", UnknownVariable, stacklevel=3)
+            continue
+        path, kind = known[variable]
+        _put(found, path, _converted(text, kind))
+    return found
+
+
+def _converted(text: str, kind: Any) -> Any:
+    if get_origin(kind) is list:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    kinds = {kind, *get_args(kind)}
+    if bool in kinds and text.lower() in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
+        return text.lower() in {"true", "1", "yes", "on"}
+    if int in kinds and text.removeprefix("-").isdecimal() and len(text) < 20:  # noqa: PLR2004 - a 64-bit number
+        return int(text)
+    return text
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"nats.url": …} as {"nats": {"url": …}}; nested mappings are taken as they are, None is a flag not given."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        if isinstance(value, Mapping):
+            _lay_over(nested, {key: dict(value)})
+        elif value is not None:
+            _put(nested, tuple(key.split(".")), value)
+    return nested
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
+
+
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Merge in place. A server named by a later layer takes the place of one named otherwise by an earlier one."""
+    for name, value in above.items():
+        under = below.get(name)
+        if isinstance(value, Mapping) and isinstance(under, dict):
+            if name == "nats" and ("url" in value or "context" in value):
+                under.pop("url", None)
+                under.pop("context", None)
+            _lay_over(under, value)
+        else:
+            below[name] = value
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """One line a fault, in the file's words rather than the library's."""
+    lines = [f"{_path(fault['loc'])}: {_said(fault)}" for fault in error.errors(include_url=False)]
+    return list(dict.fromkeys(lines))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for step in location:
+        if step == "[key]":
+            continue
+        path += f"[{step}]" if isinstance(step, int) else f".{_quoted(step)}" if path else _quoted(step)
+    return path or "configuration"
+
+
+def _quoted(step: str) -> str:
+    return step if step.replace("_", "").replace("-", "").isalnum() and step.isascii() else shown(step)
+
+
+_WANTED = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}
+
+
+def _said(fault: Any) -> str:
+    kind, value = fault["type"], fault.get("input")
+    if fault["loc"][-1] in SECRETS and kind in _WANTED:
+        return _WANTED[kind]
+    if kind == "extra_forbidden":
+        return "unknown key" + _nearest(fault["loc"])
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind == "too_short":
+        return "must not be empty"
+    if kind == "literal_error":
+        return f"must be {fault['ctx']['expected']}, not {shown(value)}".replace("'", '"')
+    if kind in _WANTED:
+        return f"{_WANTED[kind]}, not {shown(value)}"
+    return f"{fault['msg']}, not {shown(value)}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """A key spelled nearly like the unknown one, if there is one at its place."""
+    model: Any = Config
+    for step in location[:-1]:
+        kind = model.model_fields[step].annotation if hasattr(model, "model_fields") else None
+        named = get_args(kind)[1] if get_origin(kind) is dict else kind
+        if kind is not named:
+            model = {"named": named}
+        elif isinstance(model, dict):
+            model = model["named"]
+        else:
+            model = kind
+    names = list(getattr(model, "model_fields", {}))
+    near = difflib.get_close_matches(str(location[-1]), names, 1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}" if names else ""

@@ -1,0 +1,103 @@
+"""The kinds of values a key may have: each says in one line what it wants and what it got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from ajc.duration import format_duration, parse_duration
+from ajc.errors import AjcError
+from ajc.subjects import is_id, is_queue
+from pydantic import AfterValidator, BeforeValidator
+
+SECOND = 1_000_000_000
+NO_LIMIT = -1
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except AjcError:
+            pass
+    raise ValueError(f'must be a duration like "30s", "1h30m" or "7d", not {shown(value)}')
+
+
+def shown(value: Any) -> str:
+    """The value as a reader would write it in the file, cut to a readable length."""
+    text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - a line of a terminal
+
+
+def at_least(lowest: int) -> AfterValidator:
+    """A duration in nanoseconds, not shorter than `lowest`."""
+
+    def check(value: int) -> int:
+        if value < lowest:
+            raise ValueError(f"must be at least {format_duration(lowest)}, not {format_duration(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def between(low: int, high: int) -> AfterValidator:
+    """A number from `low` to `high`, both allowed."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"must be {low} to {high}, not {value}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _limit(value: int) -> int:
+    if value != NO_LIMIT and value < 1:
+        raise ValueError(f"must be 1 or more, or -1 for no limit, not {value}")
+    return value
+
+
+def _tries(value: int) -> int:
+    if value < NO_LIMIT:
+        raise ValueError(f"must be 1 or more, or 0 for no limit, not {value}")
+    return value
+
+
+def _named(what: str, grammar: str, fits: Callable[[str], bool]) -> AfterValidator:
+    def check(value: str) -> str:
+        if not fits(value):
+            raise ValueError(f"{what} must match {grammar}, not {shown(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _subject_prefix(value: str) -> str:
+    tokens = value.split(".")
+    if not all(token and token.isascii() and token.isprintable() and not set(token) & set("*> $") for token in tokens):
+        raise ValueError(f"must be dot-separated tokens without blanks, $ and wildcards, not {shown(value)}")
+    return value
+
+
+def _listen(value: str) -> str:
+    if value == "off":
+        return value
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or (":" in host and not bracketed) or not port.isdecimal() or not port.isascii():
+        raise ValueError(f'must be "host:port" or "off", not {shown(value)}')
+    if int(port) > 65535:  # noqa: PLR2004 - the highest port there is
+        raise ValueError(f"the port must be 0 to 65535, not {port}")
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+"""Integer nanoseconds; written like Go's durations, or in days."""
+
+Limit = Annotated[int, AfterValidator(_limit)]
+Tries = Annotated[int, AfterValidator(_tries)]
+QueueName = Annotated[str, _named("a queue's name", "[A-Za-z0-9_-]{1,128}", is_queue)]
+BridgeName = Annotated[str, _named("a bridge's name", "[A-Za-z0-9_:-]{1,128}", lambda name: name == "" or is_id(name))]
+PolicyName = Annotated[str, _named("a policy's name", "[A-Za-z0-9_:-]{1,128}", is_id)]
+SubjectPrefix = Annotated[str, AfterValidator(_subject_prefix)]
+Listen = Annotated[str, AfterValidator(_listen)]
