@@ -8,12 +8,12 @@ from ajc_bridge.config.model import Config, Section
 
 
 def changed_keys(old: Config, new: Config) -> list[str]:
-    """The paths of all keys that differ, in the order of the table."""
+    """List the paths of all keys that differ, in the order of the table."""
     return [path for path, _ in _differences(old, new, "")]
 
 
 def restart_needed(old: Config, new: Config) -> list[str]:
-    """The paths of the keys that differ and cannot change while running. Queues come and go with a restart too."""
+    """List the paths of the keys that differ and cannot change while running; that a queue comes or goes is one."""
     return [path for path, reload in _differences(old, new, "") if not reload]
 
 

@@ -1,4 +1,4 @@
-"""Read the layers (file, environment, flags), lay the later over the earlier, and say everything that is wrong at once."""
+"""Read the layers (file, environment, flags), lay later over earlier, and say everything that is wrong at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Config:
-    """The configuration from `path` (TOML), `env` (`AJC_<SECTION>__<KEY>`) and `overrides` (dotted key to value).
+    """Read the configuration from `path` (TOML), `env` (`AJC_<SECTION>__<KEY>`) and `overrides` (dotted key: value).
 
     Without a path, `ajc-bridge.toml` in the working directory is read when it is there. A variable of ours that no key
     answers to is a warning (`UnknownVariable`). Raises `ConfigError` with every fault at once.
@@ -83,7 +83,7 @@ def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """The keys set by variables; text becomes what the key's type asks for, where it can."""
+    """Collect the keys set by variables; text becomes what the key's type asks for, where it can."""
     known = {PREFIX + "__".join(path).upper(): (path, kind) for path, kind in leaves(Config)}
     found: dict[str, Any] = {}
     for variable, text in env.items():
@@ -194,7 +194,7 @@ def _said(fault: Any) -> str:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    """A key spelled nearly like the unknown one, if there is one at its place."""
+    """Name a key spelled nearly like the unknown one, if there is one at its place."""
     model: Any = Config
     for step in location[:-1]:
         kind = model.model_fields[step].annotation if hasattr(model, "model_fields") else None

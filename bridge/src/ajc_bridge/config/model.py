@@ -237,7 +237,7 @@ class Config(Section):
     log: LogConfig = setting(LogConfig, "logs")
 
     def faults(self) -> list[str]:
-        """What is wrong between sections: one line each, with the key's path."""
+        """Tell what is wrong between sections: one line each, with the key's path."""
         lines = [f"backoff.{name}: is built in; choose another name" for name in self.backoff if name in GO_POLICIES]
         for name, queue in self.queues.items():
             if queue.backoff is not None and queue.backoff not in GO_POLICIES and queue.backoff not in self.backoff:

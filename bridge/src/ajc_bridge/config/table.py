@@ -18,23 +18,23 @@ HEAD = """# Configuration
 
 <!-- made by `python -m ajc_bridge.config.table docs/configuration.md`; a test compares -->
 
-`ajc-bridge run` reads `ajc-bridge.toml` (or `--config FILE`), then the environment, then flags: the later wins. Durations
-read like Go's (`250ms`, `1h30m`) and also take days (`7d`). An unknown key, a wrong type or an impossible value is one line on
-stderr with the key's path, and exit code 2:
+`ajc-bridge run` reads `ajc-bridge.toml` (or `--config FILE`), then the environment, then flags: the later wins.
+Durations read like Go's (`250ms`, `1h30m`) and also take days (`7d`). An unknown key, a wrong type or an impossible
+value is one line on stderr with the key's path, and exit code 2:
 
     queues.EMAIL.priority: must be 1 to 100, not 500
 
 The environment has a variable for every key outside of `queues` and `backoff`: `AJC_<SECTION>__<KEY>`, so
-`AJC_NATS__URL=nats://nats:4222`, `AJC_NATS__TLS__CA=/etc/nats/ca.pem`, `AJC_RETENTION__DISCARD=complete,expired`. A variable
-that begins with `AJC_` and names no key is a warning.
+`AJC_NATS__URL=nats://nats:4222`, `AJC_NATS__TLS__CA=/etc/nats/ca.pem`, `AJC_RETENTION__DISCARD=complete,expired`. A
+variable that begins with `AJC_` and names no key is a warning.
 
-Keys marked *live* take effect on SIGHUP, which reads the file again; for the others the bridge says that it must be restarted.
-A file that is wrong changes nothing.
+Keys marked *live* take effect on SIGHUP, which reads the file again; for the others the bridge says that it must be
+restarted. A file that is wrong changes nothing.
 """
 
 
 def document() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join([HEAD.strip(), *_sections(Config, "")]) + "\n"
 
 

@@ -24,13 +24,13 @@ def _duration(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """The value as a reader would write it in the file, cut to a readable length."""
+    """Return the value as a reader would write it in the file, cut to a readable length."""
     text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - a line of a terminal
 
 
 def at_least(lowest: int) -> AfterValidator:
-    """A duration in nanoseconds, not shorter than `lowest`."""
+    """Accept a duration in nanoseconds, not shorter than `lowest`."""
 
     def check(value: int) -> int:
         if value < lowest:
@@ -41,7 +41,7 @@ def at_least(lowest: int) -> AfterValidator:
 
 
 def between(low: int, high: int) -> AfterValidator:
-    """A number from `low` to `high`, both allowed."""
+    """Accept a number from `low` to `high`, both allowed."""
 
     def check(value: float) -> float:
         if not low <= value <= high:
