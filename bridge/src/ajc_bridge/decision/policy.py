@@ -1,0 +1,118 @@
+"""What a queue prescribes, and what follows from it for one task: its cap of tries and the time of one attempt.
+
+All durations are integer nanoseconds. The lease is short and renewed while the attempt runs; the run time is long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ajc.instant import Instant
+from ajc.task import Task
+from msgspec import Struct
+
+from ajc_bridge.decision.backoff import MINUTE, MS, NAMED_BACKOFFS, SECOND, Backoff, go_bounds
+
+__all__ = [
+    "NAMED_BACKOFFS",
+    "Backoff",
+    "QueuePolicy",
+    "TimeBudget",
+    "beat_ns",
+    "cap",
+    "go_bounds",
+    "margin_ns",
+    "renewal_due",
+    "renewal_ns",
+    "run_time_ns",
+    "time_budget",
+]
+
+MAX_MARGIN_NS = 2 * SECOND
+MIN_BEAT_NS = SECOND
+MIN_TTL_NS = SECOND
+"""The server refuses a shorter `Nats-TTL`."""
+
+
+class QueuePolicy(Struct, frozen=True):
+    """One queue's rules, as the server's configuration and its stream's metadata give them.
+
+    `max_tries` 0 or less: the queue has no limit of its own. `renews` False: Go's queue, run time = lease, nothing is renewed.
+    `retention`: state -> how long a record in that state is kept, 0 for not at all, absent for as long as the store keeps it.
+    """
+
+    queue: str
+    lease_ns: int = 30 * SECOND
+    max_run_time_ns: int = MINUTE
+    max_tries: int = 0
+    backoff: Backoff = NAMED_BACKOFFS["default"]
+    renews: bool = True
+    retention: Mapping[str, int] = {}
+
+    def ttl_ns(self, state: str) -> int | None:
+        """How long a record in this state is kept; None when the store decides, 0 for not at all."""
+        kept = self.retention.get(state)
+        return max(kept, MIN_TTL_NS) if kept else kept
+
+
+class TimeBudget(Struct, frozen=True):
+    """The times of one attempt, from the instant its request goes out."""
+
+    run_ns: int
+    """The effective run time: the queue's, or what is left until the task's deadline when that is less."""
+    handler_ns: int
+    """What the handler is told (`AJ-Timeout-Ms`): the run time without the margin."""
+    wait_ns: int
+    """When the bridge stops waiting: half a margin after the handler's end."""
+    handler_deadline: Instant
+    """`AJ-Handler-Deadline`, the same as `handler_ns` on the clock."""
+    at_deadline: bool
+    """The task's own deadline ends the attempt: running out of time then is final."""
+
+
+def cap(task: Task, policy: QueuePolicy) -> int:
+    """The smaller of the task's and the queue's max tries, each counting only when above 0; 0 for no cap."""
+    own, queue = task.max_tries, policy.max_tries
+    if own > 0 and queue > 0:
+        return min(own, queue)
+    return max(own, queue, 0)
+
+
+def run_time_ns(task: Task, policy: QueuePolicy, now: Instant) -> int:
+    """The effective run time of an attempt that starts (or beats) now; 0 when the deadline is past."""
+    if task.deadline is None:
+        return policy.max_run_time_ns
+    return min(policy.max_run_time_ns, max(task.deadline - now, 0))
+
+
+def margin_ns(run_ns: int) -> int:
+    """Kept back from the handler, so that its reply is in before the run time ends: a tenth, 2 s at most."""
+    return min(MAX_MARGIN_NS, run_ns // 10)
+
+
+def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
+    """The times of an attempt that starts (or beats) now."""
+    run = run_time_ns(task, policy, now)
+    margin = margin_ns(run)
+    return TimeBudget(
+        run_ns=run,
+        handler_ns=run - margin,
+        wait_ns=run - margin + margin // 2,
+        handler_deadline=now.plus(run - margin),
+        at_deadline=task.deadline is not None and task.deadline - now <= policy.max_run_time_ns,
+    )
+
+
+def beat_ns(run_ns: int) -> int:
+    """How often a responder is asked to beat (`AJ-Heartbeat-Ms`): a third of the run time, 1 s at least."""
+    return max(run_ns // 3, MIN_BEAT_NS) // MS * MS
+
+
+def renewal_ns(policy: QueuePolicy) -> int:
+    """How often a running attempt's lease is renewed: every third of it."""
+    return policy.lease_ns // 3
+
+
+def renewal_due(policy: QueuePolicy, held_ns: int) -> bool:
+    """Whether a lease held for so long is renewed before the request goes out: under half of it is left."""
+    return policy.renews and held_ns * 2 > policy.lease_ns

@@ -1,0 +1,62 @@
+"""What becomes of a task whose item is gone while the task is not final: evicted, or lost between two writes.
+
+An item that is still stored but will not be delivered again is no matter for this file: it goes through `admit` as
+`Arrival(exhausted=True)`. The caller has made sure that there is neither an item nor a schedule for the task, looking
+for them before it read the record: then a later save of somebody else makes this one fail by its revision.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ajc.instant import Instant
+
+from ajc_bridge.decision.admission import Record
+from ajc_bridge.decision.backoff import MINUTE
+from ajc_bridge.decision.lifecycle import ACTIVE, FINAL, KNOWN, Refuse, apply
+from ajc_bridge.decision.outcome import Abandoned
+from ajc_bridge.decision.policy import QueuePolicy
+from ajc_bridge.decision.settlement import Attempt, decide
+from ajc_bridge.decision.transition import Transition
+
+GRACE_NS: Final = MINUTE
+"""A producer writes the task first and its item next: a younger record may be one whose item is on its way."""
+EVICTED_TEXT: Final = "evicted by discard_old"
+
+
+def rescue(record: Record, policy: QueuePolicy, now: Instant, *, evicting: bool) -> Transition | None:
+    """What to do about a task without an item; None when there is nothing to do (yet).
+
+    `evicting`: its queue makes room by letting the oldest items go (`discard_old`), so that is where this one went.
+    """
+    task = record.task
+    if task is None or task.id != record.task_id or task.state in FINAL or task.state not in KNOWN:
+        return None
+    age = now - record.stored_at
+    if task.state == ACTIVE:
+        # The attempt may be running: beats give it more time, but each of its bridge's saves makes the record younger.
+        if age < 2 * policy.max_run_time_ns + GRACE_NS:
+            return None
+        return decide(Attempt(task, task), Abandoned(), policy, now)
+    if age < GRACE_NS:
+        return None
+    due = task.next_try_at
+    if due is not None and due > now:
+        return Transition.later("rescheduled", None, due)
+    if evicting:
+        return evicted(record, policy, now)
+    return Transition.later("requeued", None, now)
+
+
+def evicted(record: Record, policy: QueuePolicy, now: Instant) -> Transition | None:
+    """The queue let the item of a waiting task go: `queue_error`. None for a task that is under way, over or unreadable."""
+    task = record.task
+    if (
+        task is None
+        or task.id != record.task_id
+        or task.state == ACTIVE
+        or task.state in FINAL
+        or task.state not in KNOWN
+    ):
+        return None
+    return Transition.ended("queue_error", apply(task, Refuse(EVICTED_TEXT), now), policy, now)
