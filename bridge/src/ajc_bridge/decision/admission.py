@@ -1,7 +1,7 @@
 """What an item that arrives leads to: `admit`, one case a row of the table of arrivals.
 
-Only the store's record says what is to be done with a task; the item is no more than a reason to look. Whether an earlier
-lease is over is the server's word (the delivery count), never a comparison of two machines' clocks.
+Only the store's record says what is to be done with a task; the item is no more than a reason to look. Whether an
+earlier lease is over is the server's word (the delivery count), never a comparison of two machines' clocks.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import ClassVar, Final, TypeAlias
 
 from ajc.exchange import clean_text
-from ajc.instant import Instant
-from ajc.subjects import is_id, is_type
-from ajc.task import Task
 from ajc.work_item import WorkItem
 from msgspec import Struct
 
-from ajc_bridge.decision.backoff import MINUTE, MS, SECOND
+from ajc.duration import MILLISECOND, MINUTE, SECOND
+from ajc.instant import Instant
+from ajc.subjects import is_id, is_type
+from ajc.task import Task
 from ajc_bridge.decision.lifecycle import (
     ACTIVE,
     BLOCKED,
@@ -33,7 +33,7 @@ from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import ABANDONED_TEXT, growing_ns, not_after_deadline, tries_left
 from ajc_bridge.decision.transition import DeadLetter, Transition
 
-DUE_WITHIN_NS: Final = 250 * MS
+DUE_WITHIN_NS: Final = 250 * MILLISECOND
 """A retry this close is due: the server's schedules are no finer."""
 BLOCKED_WAIT_NS: Final = 5 * SECOND
 FIRST_UNKNOWN_WAIT_NS: Final = 5 * SECOND
@@ -46,7 +46,8 @@ TRIES_TEXT: Final = "tries used up"
 class Arrival(Struct, frozen=True):
     """An item as it came: from which queue, under which id, how often delivered.
 
-    `item` None: its body cannot be decoded. `exhausted`: the server will not deliver it again (its queue's own delivery cap).
+    `item` None: its body cannot be decoded. `exhausted`: the server will not deliver it again (its queue's own cap
+    of deliveries).
     """
 
     queue: str
@@ -58,7 +59,7 @@ class Arrival(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """What the store holds for a task: bytes, revision, the server's time of it. `task` None: `malformed` says why not."""
+    """What the store holds for a task: bytes, revision, the server's time. `task` None: `malformed` says why not."""
 
     task_id: str
     data: bytes
@@ -127,7 +128,7 @@ _usable_type = lru_cache(maxsize=4_096)(is_type)  # a fleet has few types: most 
 
 
 def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Instant) -> Admission:
-    """The one answer to an item's arrival. `record` None: neither the store nor its leader has one."""
+    """Answer an item's arrival. `record` None: neither the store nor its leader has one."""
     item = arrival.item
     if item is None or not is_id(item.task_id):
         return _malformed_item(arrival, policy, now)
@@ -147,7 +148,10 @@ def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Ins
     if not _usable_type(task.type):
         return _invalid_type(task, policy, now)
     if state == ACTIVE:
-        return _active(record, task, arrival, item, policy, now)
+        first = arrival.deliveries <= 1 and not arrival.exhausted
+        if first and now - record.stored_at < policy.max_run_time_ns:
+            return _wait("leased", now.plus(policy.lease_ns), item.waits)
+        return _abandoned(task, policy, now, exhausted=arrival.exhausted)
     due = task.next_try_at
     if due is not None and due - now > DUE_WITHIN_NS:
         return Resettle(Transition.later("rescheduled", None, due, waits=item.waits))
@@ -162,13 +166,9 @@ def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Ins
     return Run(task, apply(task, _START, now))
 
 
-def _active(
-    record: Record, task: Task, arrival: Arrival, item: WorkItem, policy: QueuePolicy, now: Instant
-) -> Admission:
-    redelivered = arrival.deliveries > 1 or arrival.exhausted
-    if not redelivered and now - record.stored_at < policy.max_run_time_ns:
-        return _wait("leased", now.plus(policy.lease_ns), item.waits)
-    if arrival.exhausted or not tries_left(task, policy):
+def _abandoned(task: Task, policy: QueuePolicy, now: Instant, *, exhausted: bool) -> Admission:
+    """Go on after an attempt whose bridge was lost; its try is counted already."""
+    if exhausted or not tries_left(task, policy):
         return _expire(task, ABANDONED_TEXT, "tries", policy, now)
     if task.deadline is not None and now >= task.deadline:
         return _expire(task, DEADLINE_TEXT, "deadline", policy, now)
@@ -176,7 +176,7 @@ def _active(
 
 
 def _settled(record: Record, task: Task, policy: QueuePolicy) -> Admission:
-    """A final state: complete is done with; of the others the dead letter is written again as it was, but a cancelled one has none."""
+    """Play a final state's tail again: the dead letter, which a complete or a cancelled task does not have."""
     if task.state == COMPLETE:
         return _DISCARD
     if task.cancelled is not None:
@@ -195,9 +195,9 @@ def _settled(record: Record, task: Task, policy: QueuePolicy) -> Admission:
 
 
 def _derived_reason(record: Record, task: Task, policy: QueuePolicy) -> str:
-    """The reason for a record without the key (Go's): the state's name, and for `expired` the one of its two causes that holds.
+    """Derive the reason for a record without the key (Go's): the state's name, or which cause of `expired` holds.
 
-    Go looks at the deadline first, so it wins when it had passed by the time of the save and the tries were not used up too.
+    That is the deadline when it had passed by the time of the save and tries were left, else the tries.
     """
     if task.state != EXPIRED:
         return task.state

@@ -1,9 +1,9 @@
 """How long to wait before the next try.
 
-Go's named policies keep Go's formula (interval i = from + i*(to-from)/steps; delay = interval*jitter + r, 0 <= r < interval,
-to the millisecond; try n takes interval n, so interval 0 is never used). Own policies draw evenly from step*(1-j) to
-step*(1+j). The chance in both is a hash of (task id, tries): the same decision, made again, gives the same delay, and
-tasks that failed together still come back apart.
+Go's named policies keep Go's formula (interval i = from + i*(to-from)/steps; delay = interval*jitter + r, where
+0 <= r < interval, to the millisecond; try n takes interval n, so interval 0 is never used). Own policies draw evenly
+from step*(1-j) to step*(1+j). The chance in both is a hash of (task id, tries): the same decision, made again, gives
+the same delay, and tasks that failed together still come back apart.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-MS = 1_000_000
-SECOND = 1_000 * MS
-MINUTE = 60 * SECOND
+from ajc.duration import HOUR, MILLISECOND, MINUTE, SECOND
+
 _PERMILLE = 1_000
 _HASH_BITS = 64
 
@@ -30,7 +29,7 @@ class Backoff(Struct, frozen=True):
     go: bool = False
 
     def delay_ns(self, task_id: str, tries: int) -> int:
-        """Nanoseconds until the next try, after `tries` counted ones (from 1; anything less counts as 1)."""
+        """Give the nanoseconds until the next try, after `tries` counted ones (from 1; anything less counts as 1)."""
         step = self.step_ns(tries)
         if self.go:
             return _to_ms(step * _permille(self.jitter) // _PERMILLE + _chance(task_id, tries, step))
@@ -38,32 +37,32 @@ class Backoff(Struct, frozen=True):
         return step - spread + _chance(task_id, tries, 2 * spread + 1)
 
     def step_ns(self, tries: int) -> int:
-        """The step before jitter, in nanoseconds."""
+        """Give the step before jitter, in nanoseconds."""
         index = max(tries, 1) - (0 if self.go else 1)
         return self.steps_ns[min(index, len(self.steps_ns) - 1)]
 
 
 def go_bounds(backoff: Backoff, tries: int) -> tuple[int, int]:
-    """The least and the greatest delay in nanoseconds that Go's formula can give after `tries` tries."""
+    """Give the least and the greatest delay, in nanoseconds, that Go's formula allows after `tries` tries."""
     step = backoff.step_ns(tries)
     base = step * _permille(backoff.jitter) // _PERMILLE
     return _to_ms(base), _to_ms(base + step - 1)
 
 
 def _permille(share: float) -> int:
-    """Integers from here on: a float would round differently on the next machine."""
+    """Turn a share into an integer: the formulas below are exact."""
     return round(share * _PERMILLE)
 
 
 def _chance(task_id: str, tries: int, below: int) -> int:
-    """An even number from 0 to below - 1, always the same one for a task's try."""
+    """Draw evenly from 0 to below - 1, always the same number for a task's try."""
     digest = blake2b(b"%b:%d" % (task_id.encode("utf-8", "surrogatepass"), tries), digest_size=_HASH_BITS // 8).digest()
     return int.from_bytes(digest, "big") * below >> _HASH_BITS
 
 
 def _to_ms(ns: int) -> int:
-    """To the millisecond, half away from zero, as Go rounds."""
-    return (ns + MS // 2) // MS * MS
+    """Round to the millisecond, half away from zero, as Go does."""
+    return (ns + MILLISECOND // 2) // MILLISECOND * MILLISECOND
 
 
 def _go(name: str, steps: int, first_ns: int, last_ns: int, jitter: float) -> Backoff:
@@ -75,7 +74,7 @@ NAMED_BACKOFFS: Mapping[str, Backoff] = MappingProxyType(
     {
         "default": _go("default", 50, MINUTE, 10 * MINUTE, 0.9),
         "10m": _go("10m", 50, MINUTE, 10 * MINUTE, 0.9),
-        "1h": _go("1h", 20, 10 * MINUTE, 60 * MINUTE, 0.9),
+        "1h": _go("1h", 20, 10 * MINUTE, HOUR, 0.9),
         "1m": _go("1m", 20, SECOND, MINUTE, 0.5),
     },
 )

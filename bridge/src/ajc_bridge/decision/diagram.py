@@ -1,4 +1,7 @@
-"""Draws docs/lifecycle.md from the table of legal steps: `python -m ajc_bridge.decision.diagram > docs/lifecycle.md`."""
+"""Draws docs/lifecycle.md from the table of legal steps.
+
+Use: `python -m ajc_bridge.decision.diagram > docs/lifecycle.md`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from ajc_bridge.decision.lifecycle import ACTIVE, CREATED, FINAL, KNOWN, LEGAL, 
 
 _MEANINGS: Final = {
     Step.CREATE: "A producer stores the task, then its queue item. `blocked`: it waits for other tasks.",
-    Step.RUN: "The active save, before the request goes out: the try is counted. From `active`: the earlier attempt was "
-    "abandoned, and the server has ended its lease.",
+    Step.RUN: "The active save, before the request goes out: the try is counted. From `active`: the earlier attempt "
+    "was abandoned, and the server has ended its lease.",
     Step.COMPLETE: "A result came.",
-    Step.RETRY: "The attempt failed, timed out or was answered with nonsense, and tries are left: again at `next_try_at`.",
-    Step.PUT_BACK: "The attempt did not count (nobody there, busy, interrupted): the state before it, one try fewer; an "
-    "abandoned attempt's task goes back as `retry`.",
+    Step.RETRY: "The attempt failed, timed out or got a reply that is none; tries are left: again at `next_try_at`.",
+    Step.PUT_BACK: "The attempt did not count (nobody there, busy, interrupted): the state before it, one try fewer; "
+    "an abandoned attempt's task goes back as `retry`.",
     Step.EXPIRE: "The deadline passed or the tries are used up.",
     Step.TERMINATE: "The handler said stop, the result or the task does not fit, or the type is not legal.",
     Step.CANCEL: "Somebody cancelled it, on the store: `cancelled` holds the instant.",
@@ -36,7 +39,7 @@ _ORDER: Final = (
 
 
 def shown(state: str) -> str:
-    """A state's name in the diagram: the empty one is written out."""
+    """Give a state's name in the diagram: the empty one is written out."""
     return state or "unknown"
 
 
@@ -52,7 +55,7 @@ def edges() -> dict[tuple[str, str], list[Step]]:
 
 
 def mermaid() -> str:
-    """The state diagram, in mermaid's language."""
+    """Draw the state diagram, in mermaid's language."""
     lines = ["stateDiagram-v2"]
     lines += [f"    [*] --> {shown(state)}: {Step.CREATE}" for state in _ORDER if state in CREATED]
     lines += [f"    {shown(a)} --> {shown(b)}: {', '.join(steps)}" for (a, b), steps in edges().items()]
@@ -61,13 +64,14 @@ def mermaid() -> str:
 
 
 def document() -> str:
-    """The whole of docs/lifecycle.md."""
+    """Write the whole of docs/lifecycle.md."""
     steps = "\n".join(f"| {step} | {meaning} |" for step, meaning in _MEANINGS.items())
     finals = ", ".join(f"`{state}`" for state in _ORDER if state in FINAL)
     return f"""# The life of a task
 
-Generated from the table of legal steps by `python -m ajc_bridge.decision.diagram > docs/lifecycle.md`; a test compares.
-`unknown` is the empty state of old records. A state that is none of these {len(KNOWN)} is left alone: a newer writer may exist.
+Generated from the table of legal steps (`python -m ajc_bridge.decision.diagram > docs/lifecycle.md`); a test compares.
+`unknown` is the empty state of old records. A state that is none of these {len(KNOWN)} is left alone:
+a newer writer may exist.
 
 ```mermaid
 {mermaid()}

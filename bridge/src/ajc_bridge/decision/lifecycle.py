@@ -12,10 +12,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from msgspec import Struct
+
 from ajc.errors import AjcError
 from ajc.instant import Instant
 from ajc.task import Result, Task, TaskState
-from msgspec import Struct
 
 UNKNOWN: Final[str] = TaskState.UNKNOWN.value
 NEW: Final[str] = TaskState.NEW.value
@@ -35,7 +36,7 @@ WAITING: Final = frozenset({UNKNOWN, NEW, RETRY})
 KNOWN: Final = FINAL | WAITING | {ACTIVE, BLOCKED}
 
 
-class IllegalTransition(AjcError):
+class IllegalTransition(AjcError):  # noqa: N818 - named like the rest of the tree
     """A step that the table does not hold: a fault of this program, never of its input."""
 
     def __init__(self, task_id: str, step: str, before: str, after: str) -> None:
@@ -91,7 +92,7 @@ class Change(Struct, frozen=True):
 
     @abstractmethod
     def on(self, task: Task, now: Instant) -> Task:
-        """The task after it. `apply` is the way in: it asks the table."""
+        """Give the task after it. `apply` is the way in: it asks the table."""
 
 
 class Start(Change, frozen=True):
@@ -100,7 +101,7 @@ class Start(Change, frozen=True):
     step: ClassVar[Step] = Step.RUN
 
     def on(self, task: Task, now: Instant) -> Task:
-        """Active from now; what the last attempt left behind goes."""
+        """Make it active from now; what the last attempt left behind goes."""
         return task.replace(state=ACTIVE, tries=task.tries + 1, tried=now, last_err="", next_try_at=None)
 
 
@@ -111,7 +112,7 @@ class Complete(Change, frozen=True):
     body: bytes
 
     def on(self, task: Task, now: Instant) -> Task:
-        """Complete from now, with the result as a base64 JSON string."""
+        """Complete it now, with the result as a base64 JSON string."""
         return task.replace(state=COMPLETE, result=Result.of_bytes(self.body, now), last_err="", next_try_at=None)
 
 
@@ -123,12 +124,12 @@ class Retry(Change, frozen=True):
     at: Instant
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  a retry has its own instant
-        """Waiting for `at`."""
+        """Let it wait for `at`."""
         return task.replace(state=RETRY, last_err=self.text, next_try_at=self.at)
 
 
 class PutBack(Change, frozen=True):
-    """An attempt that did not count: the task is what it was before. One that had been abandoned goes back as `retry`."""
+    """An attempt that did not count: the task is what it was before, or `retry` when the one before was abandoned."""
 
     step: ClassVar[Step] = Step.PUT_BACK
     before: Task
@@ -136,7 +137,7 @@ class PutBack(Change, frozen=True):
     at: Instant | None
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  nothing happened now
-        """One try fewer, the last counted attempt's instant, and why it was put back."""
+        """Take back the try; keep the last counted attempt's instant, and why it was put back."""
         state = self.before.state
         return task.replace(
             state=RETRY if state == ACTIVE else state,
@@ -155,7 +156,7 @@ class Expire(Change, frozen=True):
     reason: str
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
-        """Expired; `dead_letter` keeps the reason for a settlement that is played again."""
+        """End it; `dead_letter` keeps the reason for a settlement that is played again."""
         return task.replace(state=EXPIRED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
 
 
@@ -167,7 +168,7 @@ class Terminate(Change, frozen=True):
     reason: str
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
-        """Terminated; `dead_letter` keeps the reason for a settlement that is played again."""
+        """End it; `dead_letter` keeps the reason for a settlement that is played again."""
         return task.replace(state=TERMINATED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
 
 
@@ -178,7 +179,7 @@ class Cancel(Change, frozen=True):
     text: str
 
     def on(self, task: Task, now: Instant) -> Task:
-        """Terminated, with the instant of the cancellation; `tries` stays."""
+        """End it, with the instant of the cancellation; `tries` stays."""
         return task.replace(state=TERMINATED, last_err=f"cancelled: {self.text}", next_try_at=None, cancelled=now)
 
 
@@ -189,7 +190,7 @@ class Refuse(Change, frozen=True):
     text: str
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
-        """`queue_error`, with the reason why."""
+        """End it as `queue_error`, with the reason why."""
         return task.replace(state=QUEUE_ERROR, last_err=self.text, next_try_at=None, dead_letter=QUEUE_ERROR)
 
 
@@ -200,14 +201,14 @@ class RetryById(Change, frozen=True):
     queue: str
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  due at once
-        """Due at once: the result goes, tries and last_err stay (as in Go)."""
+        """Make it due at once: the result goes, tries and last_err stay (as in Go)."""
         return task.replace(
             state=RETRY, queue=self.queue, result=None, next_try_at=None, cancelled=None, dead_letter=""
         )
 
 
 def apply(task: Task, change: Change, now: Instant) -> Task:
-    """The task after the change; raises IllegalTransition for a step that the table does not hold."""
+    """Give the task after the change; raises IllegalTransition for a step that the table does not hold."""
     after = change.on(task, now)
     if after.state not in LEGAL[change.step].get(task.state, _NOWHERE):
         raise IllegalTransition(task.id, change.step, task.state, after.state)

@@ -78,7 +78,7 @@ class Abandoned(Struct, frozen=True):
 
 
 class ResultTooLarge(Struct, frozen=True):
-    """The task with its result has `size` bytes where `limit` fit: the work was done, so trying again would do it twice."""
+    """The task with its result has `size` bytes where `limit` fit. The work is done: again would be twice."""
 
     word: ClassVar[str] = "result_too_large"
     size: int
@@ -86,7 +86,7 @@ class ResultTooLarge(Struct, frozen=True):
 
 
 class TaskTooLarge(Struct, frozen=True):
-    """The active save or the request has `size` bytes where `limit` fit. Found before the active save: nothing was counted."""
+    """The active save or the request has `size` bytes where `limit` fit. Found before the save: nothing was counted."""
 
     word: ClassVar[str] = "task_too_large"
     size: int

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ajc.instant import Instant
-from ajc.task import Task
 from msgspec import Struct
 
-from ajc_bridge.decision.backoff import MINUTE, MS, NAMED_BACKOFFS, SECOND, Backoff, go_bounds
+from ajc.duration import MILLISECOND, MINUTE, SECOND
+from ajc.instant import Instant
+from ajc.task import Task
+from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff, go_bounds
 
 __all__ = [
     "NAMED_BACKOFFS",
@@ -37,8 +38,8 @@ MIN_TTL_NS = SECOND
 class QueuePolicy(Struct, frozen=True):
     """One queue's rules, as the server's configuration and its stream's metadata give them.
 
-    `max_tries` 0 or less: the queue has no limit of its own. `renews` False: Go's queue, run time = lease, nothing is renewed.
-    `retention`: state -> how long a record in that state is kept, 0 for not at all, absent for as long as the store keeps it.
+    `max_tries` 0 or less: the queue has no limit of its own. `renews` False: Go's queue, run time = lease, nothing is
+    renewed. `retention`: state -> how long a record in that state is kept, 0: not at all, absent: as the store does.
     """
 
     queue: str
@@ -50,7 +51,7 @@ class QueuePolicy(Struct, frozen=True):
     retention: Mapping[str, int] = {}
 
     def ttl_ns(self, state: str) -> int | None:
-        """How long a record in this state is kept; None when the store decides, 0 for not at all."""
+        """Give how long a record in this state is kept; None when the store decides, 0 for not at all."""
         kept = self.retention.get(state)
         return max(kept, MIN_TTL_NS) if kept else kept
 
@@ -71,7 +72,7 @@ class TimeBudget(Struct, frozen=True):
 
 
 def cap(task: Task, policy: QueuePolicy) -> int:
-    """The smaller of the task's and the queue's max tries, each counting only when above 0; 0 for no cap."""
+    """Give the smaller of the task's and the queue's max tries, each counting only when above 0; 0 for no cap."""
     own, queue = task.max_tries, policy.max_tries
     if own > 0 and queue > 0:
         return min(own, queue)
@@ -79,19 +80,19 @@ def cap(task: Task, policy: QueuePolicy) -> int:
 
 
 def run_time_ns(task: Task, policy: QueuePolicy, now: Instant) -> int:
-    """The effective run time of an attempt that starts (or beats) now; 0 when the deadline is past."""
+    """Give the effective run time of an attempt that starts (or beats) now; 0 when the deadline is past."""
     if task.deadline is None:
         return policy.max_run_time_ns
     return min(policy.max_run_time_ns, max(task.deadline - now, 0))
 
 
 def margin_ns(run_ns: int) -> int:
-    """Kept back from the handler, so that its reply is in before the run time ends: a tenth, 2 s at most."""
+    """Give what is kept back from the handler, so that its reply is in by the end: a tenth, 2 s at most."""
     return min(MAX_MARGIN_NS, run_ns // 10)
 
 
 def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
-    """The times of an attempt that starts (or beats) now."""
+    """Give the times of an attempt that starts (or beats) now."""
     run = run_time_ns(task, policy, now)
     margin = margin_ns(run)
     return TimeBudget(
@@ -104,15 +105,15 @@ def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
 
 
 def beat_ns(run_ns: int) -> int:
-    """How often a responder is asked to beat (`AJ-Heartbeat-Ms`): a third of the run time, 1 s at least."""
-    return max(run_ns // 3, MIN_BEAT_NS) // MS * MS
+    """Give how often a responder is asked to beat (`AJ-Heartbeat-Ms`): a third of the run time, 1 s at least."""
+    return max(run_ns // 3, MIN_BEAT_NS) // MILLISECOND * MILLISECOND
 
 
 def renewal_ns(policy: QueuePolicy) -> int:
-    """How often a running attempt's lease is renewed: every third of it."""
+    """Give how often a running attempt's lease is renewed: every third of it."""
     return policy.lease_ns // 3
 
 
 def renewal_due(policy: QueuePolicy, held_ns: int) -> bool:
-    """Whether a lease held for so long is renewed before the request goes out: under half of it is left."""
+    """Say whether a lease held for so long is renewed before the request goes out: under half of it is left."""
     return policy.renews and held_ns * 2 > policy.lease_ns

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from ajc.duration import MINUTE
 from ajc.instant import Instant
-
 from ajc_bridge.decision.admission import Record
-from ajc_bridge.decision.backoff import MINUTE
 from ajc_bridge.decision.lifecycle import ACTIVE, FINAL, KNOWN, Refuse, apply
 from ajc_bridge.decision.outcome import Abandoned
 from ajc_bridge.decision.policy import QueuePolicy
@@ -25,7 +24,7 @@ EVICTED_TEXT: Final = "evicted by discard_old"
 
 
 def rescue(record: Record, policy: QueuePolicy, now: Instant, *, evicting: bool) -> Transition | None:
-    """What to do about a task without an item; None when there is nothing to do (yet).
+    """Say what to do about a task without an item; None when there is nothing to do (yet).
 
     `evicting`: its queue makes room by letting the oldest items go (`discard_old`), so that is where this one went.
     """
@@ -49,7 +48,7 @@ def rescue(record: Record, policy: QueuePolicy, now: Instant, *, evicting: bool)
 
 
 def evicted(record: Record, policy: QueuePolicy, now: Instant) -> Transition | None:
-    """The queue let the item of a waiting task go: `queue_error`. None for a task that is under way, over or unreadable."""
+    """End a waiting task whose item its queue let go; None for one that is under way, over or unreadable."""
     task = record.task
     if (
         task is None

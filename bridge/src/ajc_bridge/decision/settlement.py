@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from ajc.duration import format_duration
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ajc.duration import DAY, MILLISECOND, SECOND, format_duration
 from ajc.instant import Instant
 from ajc.task import Task
-from msgspec import Struct
-
-from ajc_bridge.decision.backoff import MS, SECOND
 from ajc_bridge.decision.lifecycle import Complete, Expire, PutBack, Retry, Terminate, apply
 from ajc_bridge.decision.outcome import (
     Abandoned,
@@ -30,9 +30,9 @@ from ajc_bridge.decision.outcome import (
     TimedOut,
 )
 from ajc_bridge.decision.policy import QueuePolicy, cap
-from ajc_bridge.decision.transition import DeadLetter, Transition
+from ajc_bridge.decision.transition import Transition
 
-MAX_RETRY_AFTER_NS: Final = 30 * 24 * 3600 * SECOND
+MAX_RETRY_AFTER_NS: Final = 30 * DAY
 FIRST_WAIT_NS: Final = SECOND
 MAX_PARKED_NS: Final = 10 * SECOND
 MAX_BUSY_NS: Final = 30 * SECOND
@@ -52,7 +52,7 @@ class Attempt(Struct, frozen=True):
 
 
 def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant) -> Transition:
-    """The one answer to an outcome. `now` is when it came."""
+    """Answer an outcome. `now` is when it came."""
     active = attempt.active
     match outcome:
         case Succeeded():
@@ -62,7 +62,7 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
         case Terminated():
             return _terminated(active, outcome.text, "terminated", policy, now)
         case TimedOut():
-            text = f"no reply within {format_duration(outcome.waited_ns // MS * MS)}"
+            text = f"no reply within {format_duration(outcome.waited_ns // MILLISECOND * MILLISECOND)}"
             if outcome.at_deadline:
                 return _expired(active, text, "deadline", policy, now)
             return _failed(active, text, policy, now)
@@ -93,20 +93,20 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
 
 
 def tries_left(task: Task, policy: QueuePolicy) -> bool:
-    """Whether the cap allows one more counted attempt."""
+    """Say whether the cap allows one more counted attempt."""
     most = cap(task, policy)
     return most == 0 or task.tries < most
 
 
 def growing_ns(first_ns: int, waits: int, most_ns: int) -> int:
-    """`first_ns`, doubled for each wait before this one, `most_ns` at most."""
+    """Give `first_ns`, doubled for each wait before this one, `most_ns` at most."""
     doublings = min(max(waits, 0), most_ns.bit_length())  # a hostile count of waits must not build a huge number
     return min(first_ns << doublings, most_ns)
 
 
 def not_after_deadline(at: Instant, task: Task) -> Instant:
-    """No item is scheduled for later than the task's deadline, so that it expires on time."""
-    return at if task.deadline is None or at <= task.deadline else task.deadline
+    """Move an item that would come after the task's deadline to the deadline, so that it expires on time."""
+    return at if task.deadline is None or at <= task.deadline else task.deadline.utc()
 
 
 def _failed(
@@ -136,32 +136,22 @@ def _put_back(attempt: Attempt, word: str, text: str, at: Instant, now: Instant)
 
 
 def _asked_ns(retry_after_ms: int | None) -> int | None:
-    """The delay that the responder asked for; one that makes no sense is none."""
+    """Give the delay that the responder asked for; one that makes no sense is none."""
     if retry_after_ms is None or retry_after_ms < 0:
         return None
-    return min(retry_after_ms * MS, MAX_RETRY_AFTER_NS)
+    return min(retry_after_ms * MILLISECOND, MAX_RETRY_AFTER_NS)
 
 
 def _task_too_large(before: Task, outcome: TaskTooLarge, policy: QueuePolicy, now: Instant) -> Transition:
-    """Terminated where that fits, else the dead letter alone is its end, with an empty body when it must be."""
+    """Terminate it where that fits, else the dead letter alone is its end, with an empty body when it must be."""
     text = f"task of {outcome.size} bytes exceeds {outcome.limit}"
     task = apply(before, Terminate(text, outcome.word), now)
     ended = Transition.ended(outcome.word, task, policy, now)
     size = len(task.encode())
     if size + LETTER_HEADERS <= outcome.limit:
         return ended
-    letter = DeadLetter(
-        queue=policy.queue,
-        task_id=before.id,
-        type=before.type,
-        reason=outcome.word,
-        error=text,
-        tries=before.tries,
-        time=now,
-        body=b"",
-    )
+    assert ended.dead_letter is not None
+    letter = ended.dead_letter.emptied()
     if size + SAVE_HEADERS <= outcome.limit:
-        return Transition(
-            reason=outcome.word, task=task, dead_letter=letter, ttl_ns=ended.ttl_ns, discard=ended.discard
-        )
+        return replace(ended, dead_letter=letter)
     return Transition(reason=outcome.word, dead_letter=letter)

@@ -7,14 +7,20 @@ Every step may be played again after a crash without changing anything.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ajc.instant import Instant
 from ajc.task import Task
-from msgspec import Struct
 
 if TYPE_CHECKING:
     from ajc_bridge.decision.policy import QueuePolicy
+
+
+SHORT_TEXT: Final = 80
+"""Characters that `Transition.shortened` leaves of an error."""
 
 
 class ItemVerdict(StrEnum):
@@ -40,6 +46,10 @@ class DeadLetter(Struct, frozen=True):
     body: bytes | None = None
     """None: the transition's task as it is saved."""
 
+    def emptied(self) -> DeadLetter:
+        """Leave the body out, for a letter that does not fit otherwise."""
+        return replace(self, body=b"")
+
 
 class Schedule(Struct, frozen=True):
     """A fresh item at a later instant, through the delay stream. One a task: it replaces any earlier one.
@@ -54,8 +64,9 @@ class Schedule(Struct, frozen=True):
 class Transition(Struct, frozen=True, kw_only=True):
     """One decision. `reason` is a stable word for logs and metrics.
 
-    `task` None: no save, no event. `discard`: the record is removed instead of saved in its final state (the event is still
-    published, and a dead letter goes out first). `ttl_ns`: how long the saved record is kept, None for the store's own age.
+    `task` None: no save, no event. `discard`: the record is removed instead of saved in its final state (the event is
+    still published, and a dead letter goes out first). `ttl_ns`: how long the saved record is kept, None: as the store
+    does.
     `counted`: an attempt ended and its try stays counted.
     """
 
@@ -70,12 +81,12 @@ class Transition(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def acked(cls, reason: str) -> Transition:
-        """Nothing but the ack: the work behind this item is over."""
+        """Send nothing but the ack: the work behind this item is over."""
         return cls(reason=reason)
 
     @classmethod
     def lost(cls) -> Transition:
-        """Somebody else owns the task (the revision moved on): stop, and send nothing at all."""
+        """Stop, and send nothing at all: somebody else owns the task (the revision moved on)."""
         return cls(reason="lost", item=ItemVerdict.LEAVE)
 
     @classmethod
@@ -88,7 +99,7 @@ class Transition(Struct, frozen=True, kw_only=True):
         *,
         counted: bool = False,
     ) -> Transition:
-        """A final state with its dead letter; `reason` is the dead letter's."""
+        """End the task in a final state, with its dead letter; `reason` is the dead letter's."""
         ttl = policy.ttl_ns(task.state)
         return cls(
             reason=reason,
@@ -109,7 +120,7 @@ class Transition(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def completed(cls, task: Task, policy: QueuePolicy) -> Transition:
-        """The result is in."""
+        """End the task with its result."""
         if policy.retention:
             ttl = policy.ttl_ns(task.state)
             return cls(reason="complete", task=task, ttl_ns=ttl or None, discard=ttl == 0, counted=True)
@@ -117,10 +128,17 @@ class Transition(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def later(cls, reason: str, task: Task | None, at: Instant, *, waits: int = 0, counted: bool = False) -> Transition:
-        """A fresh item at `at`; `task` None leaves the record as it is."""
+        """Make a fresh item at `at`; `task` None leaves the record as it is."""
         return cls(reason=reason, task=task, schedule=Schedule(at, waits), counted=counted)
 
     @classmethod
     def put_back(cls, reason: str, task: Task) -> Transition:
-        """The item is handed back at once, for another bridge to take."""
+        """Hand the item back at once, for another bridge to take."""
         return cls(reason=reason, task=task, item=ItemVerdict.NAK)
+
+    def shortened(self) -> Transition:
+        """Cut the error's text to a few words, for a task that does not fit its store with all of it."""
+        task = self.task
+        if task is None or len(task.last_err) <= SHORT_TEXT:
+            return self
+        return replace(self, task=task.replace(last_err=task.last_err[: SHORT_TEXT - 1] + "…"))
