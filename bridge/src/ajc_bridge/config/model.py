@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ajc_bridge.config.values import (
     SECOND,
     BridgeName,
+    Count,
     Duration,
     Limit,
     Listen,
     PolicyName,
     QueueName,
     SubjectPrefix,
-    Tries,
     at_least,
     between,
     shown,
@@ -114,7 +114,7 @@ class QueueConfig(Section):
         reload=True,
         example="10",
     )
-    max_tries: Tries | None = setting(None, "tries a task has at most; 0: as the task says", reload=True, example="5")
+    max_tries: Count | None = setting(None, "tries a task has at most; 0: as the task says", reload=True, example="5")
     max_run_time: Annotated[Duration, at_least(SHORTEST)] | None = setting(
         None, "time an attempt may take", reload=True, example='"10m"'
     )
@@ -127,7 +127,7 @@ class QueueConfig(Section):
     max_concurrent: Limit | None = setting(
         None, "attempts at once over all bridges; -1: no limit of its own", reload=True, example="100"
     )
-    max_entries: Limit | None = setting(None, "items the queue holds; -1: no limit", reload=True, example="10000")
+    max_entries: Count | None = setting(None, "items the queue holds; 0: no limit", reload=True, example="10000")
     when_full: Literal["reject", "discard_old"] | None = setting(
         None, "what a full queue does with the next task", reload=True, example='"reject"'
     )
@@ -139,6 +139,9 @@ class QueueConfig(Section):
     )
     storage: Literal["file", "memory"] | None = setting(
         None, "where a new queue is kept; cannot change later", example='"file"'
+    )
+    replicas: Annotated[int, between(1, 5)] | None = setting(
+        None, "replicas of the queue; bridge.replicas when it is made", example="3"
     )
 
     @model_validator(mode="after")
@@ -205,7 +208,7 @@ class DlqConfig(Section):
     max_age: Annotated[Duration, at_least(0)] = setting(
         30 * 86_400 * SECOND, "dead letters older than this are removed; 0s: never", reload=True
     )
-    max_entries: Limit = setting(100_000, "dead letters kept, the newest; -1: no limit", reload=True)
+    max_entries: Count = setting(100_000, "dead letters kept, the newest; 0: no limit", reload=True)
 
 
 class HttpConfig(Section):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from pydantic import AfterValidator, BeforeValidator
+
 from ajc.duration import format_duration, parse_duration
 from ajc.errors import AjcError
 from ajc.subjects import is_id, is_queue
-from pydantic import AfterValidator, BeforeValidator
 
 SECOND = 1_000_000_000
 NO_LIMIT = -1
+LARGEST = 2**31 - 1
 
 
 def _duration(value: Any) -> Any:
@@ -52,13 +54,13 @@ def between(low: int, high: int) -> AfterValidator:
 
 
 def _limit(value: int) -> int:
-    if value != NO_LIMIT and value < 1:
+    if value != NO_LIMIT and not 1 <= value <= LARGEST:
         raise ValueError(f"must be 1 or more, or -1 for no limit, not {value}")
     return value
 
 
-def _tries(value: int) -> int:
-    if value < NO_LIMIT:
+def _count(value: int) -> int:
+    if not 0 <= value <= LARGEST:
         raise ValueError(f"must be 1 or more, or 0 for no limit, not {value}")
     return value
 
@@ -95,9 +97,11 @@ Duration = Annotated[int, BeforeValidator(_duration)]
 """Integer nanoseconds; written like Go's durations, or in days."""
 
 Limit = Annotated[int, AfterValidator(_limit)]
-Tries = Annotated[int, AfterValidator(_tries)]
+Count = Annotated[int, AfterValidator(_count)]
 QueueName = Annotated[str, _named("a queue's name", "[A-Za-z0-9_-]{1,128}", is_queue)]
-BridgeName = Annotated[str, _named("a bridge's name", "[A-Za-z0-9_:-]{1,128}", lambda name: name == "" or is_id(name))]
+BridgeName = Annotated[
+    str, _named("a bridge's name", "[A-Za-z0-9_-]{1,128}", lambda name: name == "" or is_queue(name))
+]
 PolicyName = Annotated[str, _named("a policy's name", "[A-Za-z0-9_:-]{1,128}", is_id)]
 SubjectPrefix = Annotated[str, AfterValidator(_subject_prefix)]
 Listen = Annotated[str, AfterValidator(_listen)]

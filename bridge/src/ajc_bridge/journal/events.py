@@ -1,0 +1,32 @@
+"""The event sink: every save of a task is told on core NATS, as the Go implementation tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ajc.errors import AjcError
+from ajc.events import TaskStateChanged
+from ajc.instant import Instant
+from ajc.subjects import event_subject
+from ajc_bridge.happenings import Detail, TaskSaved
+from ajc_bridge.journal.journal import Handler
+
+
+class Events:
+    """Publishes `TaskStateChanged`. Not stored by anybody: one that cannot be sent is lost, and the work goes on."""
+
+    def __init__(self, publish: Callable[[str, bytes], None], now: Callable[[], Instant] = Instant.now) -> None:
+        self._publish = publish
+        self._now = now
+        self.lost = 0
+
+    def handlers(self) -> Mapping[type[Detail], Handler]:
+        """Return what to call for which kind."""
+        return {TaskSaved: self._saved}
+
+    def _saved(self, detail: TaskSaved) -> None:
+        try:
+            event = TaskStateChanged.of(detail.task, self._now(), detail.queue)
+            self._publish(event_subject(detail.task.id), event.encode())
+        except AjcError:  # no connection, or an id that is no subject's token
+            self.lost += 1

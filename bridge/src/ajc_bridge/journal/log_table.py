@@ -1,0 +1,128 @@
+"""`python -m ajc_bridge.journal.log_table [FILE]`: level and sentence of every action; docs/logs.md is made from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from ajc_bridge import happenings as happened
+
+Level = Literal["debug", "info", "warn", "error"]
+LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """How a kind is logged.
+
+    `a_minute`: how many lines of one action, queue and type at most; the next line says how many were left out.
+    0: every one.
+    """
+
+    level: Level
+    text: str
+    a_minute: int = 0
+
+
+LINES: Final[dict[type[happened.Detail], Line]] = {
+    happened.Started: Line("info", "started"),
+    happened.Connected: Line("info", "connected to NATS"),
+    happened.Disconnected: Line("warn", "connection to NATS lost; seeking it again"),
+    happened.Reconnected: Line("info", "connected to NATS again"),
+    happened.ConnectionClosed: Line("error", "connection to NATS closed for good"),
+    happened.FastPathUnavailable: Line("warn", "the fast client does not fit this nats-py; using its public interface"),
+    happened.HttpListening: Line("info", "probes and metrics are served"),
+    happened.QueueBound: Line("info", "queue is served"),
+    happened.QueueLost: Line("warn", "queue is served no longer", 10),
+    happened.QueueConfigured: Line("info", "queue changed to what the configuration says"),
+    happened.ConfigApplied: Line("info", "configuration read again"),
+    happened.ConfigRefused: Line("error", "configuration is wrong; the old one stays"),
+    happened.Draining: Line("info", "draining: no further task is taken"),
+    happened.Drained: Line("info", "drained"),
+    happened.Stopped: Line("info", "stopped"),
+    happened.Trouble: Line("error", "something failed that should not have", 10),
+    happened.PullFailed: Line("warn", "pull failed; trying again", 10),
+    happened.Pulled: Line("debug", "pull sent"),
+    happened.AttemptStarted: Line("debug", "attempt started"),
+    happened.AttemptEnded: Line("debug", "attempt ended"),
+    happened.TaskSaved: Line("debug", "task saved"),
+    happened.TaskSettled: Line("debug", "task settled"),
+    happened.TaskParked: Line("warn", "nobody could take the task; it waits, no try is used", 1),
+    happened.DeadLettered: Line("debug", "dead letter stored"),
+    happened.SaveFailed: Line("warn", "save failed", 10),
+    happened.RevisionConflict: Line("warn", "somebody else has saved the task; it is left to them", 10),
+    happened.LeaseLost: Line("warn", "lease ran out while the attempt ran", 10),
+    happened.ReplyIgnored: Line("warn", "reply changed nothing, or could not be read", 10),
+    happened.RetryAfterIgnored: Line("warn", "AJ-Retry-After-Ms is no number of milliseconds", 10),
+    happened.ItemDropped: Line("debug", "item acknowledged without a run"),
+    happened.ItemWaits: Line("debug", "item waits"),
+    happened.Rescued: Line("info", "task without an item was found and settled", 10),
+    happened.UnknownState: Line("warn", "task in a state that this version does not know; left alone"),
+}
+UNLOGGED: Final = frozenset({happened.SlotsChanged})
+
+BAD_DATA: Final = frozenset({"malformed_item", "malformed_task", "invalid_type", "task_too_large", "result_too_large"})
+"""Dead letters of these reasons say that somebody writes what nobody can read: `warn`, where others are `debug`."""
+
+
+def level_of(detail: happened.Detail, line: Line) -> Level:
+    """Return the level of this very detail: data that nobody can read is a problem, a task's ordinary end is not."""
+    if type(detail) is happened.DeadLettered and detail.reason in BAD_DATA:
+        return "warn"
+    if type(detail) is happened.ItemDropped and detail.reason == "no_record":
+        return "warn"
+    return line.level
+
+
+MAY_WARN: Final = frozenset({happened.DeadLettered, happened.ItemDropped})
+
+
+def field_names(kind: type[happened.Detail]) -> list[str]:
+    """Return the keys of this kind's line, in order: nanoseconds become milliseconds, a task its id, type and state."""
+    if kind is happened.TaskSaved:
+        return ["queue", "type", "task_id", "state", "tries", "revision"]
+    return [name.removesuffix("_ns") + "_ms" if name.endswith("_ns") else name for name in kind.__struct_fields__]
+
+
+HEAD: Final = """# Logs
+
+<!-- made by `python -m ajc_bridge.journal.log_table docs/logs.md`; a test compares -->
+
+Logs go to stderr: for people (`log.format = "console"`) or as one JSON object a line (`"json"`), from `log.level`
+on. Every line has `time`, `level`, `event` (a sentence, which may change) and `action` (a key, which does not); the
+other keys depend on the action. A task's ordinary life is logged at `debug` only; problems are `warn`. Where a
+limit is given, further lines with the same action, queue and type within a minute are left out, and the next one
+says how many, as `suppressed`; metrics count them all.
+
+| `action` | Level | Sentence | Keys | At most a minute |
+| --- | --- | --- | --- | --- |
+"""
+TAIL: Final = """
+Of dead letters, those for `malformed_item`, `malformed_task`, `invalid_type`, `task_too_large` and
+`result_too_large` are `warn`: somebody writes what nobody can take. So is `item.dropped` for the reason
+`no_record`. Lines of libraries have the action `log.<logger>`.
+"""
+
+
+def document() -> str:
+    """Return the whole page."""
+    rows = [
+        f"| `{kind.action}` | {line.level}{', warn' if kind in MAY_WARN else ''} | {line.text} "
+        f"| {' '.join(f'`{name}`' for name in field_names(kind))} | {line.a_minute or ''} |\n"
+        for kind, line in LINES.items()
+    ]
+    return HEAD + "".join(rows) + TAIL
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to the file named, else to stdout."""
+    if arguments:
+        Path(arguments[0]).write_text(document(), encoding="utf-8")
+    else:
+        sys.stdout.write(document())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
