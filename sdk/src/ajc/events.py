@@ -1,0 +1,180 @@
+"""Lifecycle events: core NATS messages, published after what they tell of is saved, stored nowhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ajc import ksuid, record
+from ajc.errors import MalformedEvent, MalformedInstant, UnknownEvent
+from ajc.instant import GO_ZERO, Instant
+from ajc.task import Task
+
+_SECOND = 1_000_000_000
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_Int64 = Annotated[int, Meta(ge=_INT64_MIN, le=_INT64_MAX)]
+
+
+class _Read(Struct):
+    type: str | None = None
+    event_id: str | None = None
+    timestamp: str | None = None
+    task_id: str | None = None
+    state: str | None = None
+    tries: _Int64 | None = None
+    queue: str | None = None
+    task_type: str | None = None
+    last_error: str | None = None
+    task_age: _Int64 | None = None
+    name: str | None = None
+    component: str | None = None
+
+
+class _WrittenState(Struct):
+    event_id: str
+    type: str
+    timestamp: str
+    task_id: str
+    state: str
+    tries: int
+    queue: str | UnsetType
+    task_type: str
+    last_error: str | UnsetType
+    task_age: int | UnsetType
+
+
+class _WrittenElection(Struct):
+    event_id: str
+    type: str
+    timestamp: str
+    name: str
+    component: str
+
+
+_read = msgspec.json.Decoder(_Read)
+_encode = msgspec.json.Encoder().encode
+
+
+class TaskStateChanged(Struct, frozen=True, kw_only=True):
+    """A task was saved in this state. `task_age` is in nanoseconds: negative by clocks that disagree, None when unknown."""
+
+    TYPE: ClassVar[str] = "io.choria.asyncjobs.v1.task_state"
+
+    event_id: str
+    timestamp: Instant  # whole seconds
+    task_id: str
+    state: str
+    tries: int = 0
+    queue: str = ""
+    task_type: str = ""
+    last_error: str = ""
+    task_age: int | None = None
+
+    @classmethod
+    def of(cls, task: Task, now: Instant, queue: str | None = None) -> Self:
+        """The event of this save; `queue` is the item's queue where the task's own field says something else."""
+        created = task.created
+        return cls(
+            event_id=ksuid.new(now // _SECOND),
+            timestamp=_second(now),
+            task_id=task.id,
+            state=task.state,
+            tries=task.tries,
+            queue=task.queue if queue is None else queue,
+            task_type=task.type,
+            last_error=task.last_err,
+            task_age=None if created == GO_ZERO else max(_INT64_MIN, min(now - created, _INT64_MAX)),
+        )
+
+    def encode(self) -> bytes:
+        """As Go writes it: an empty queue or last_error and an unknown age are left out."""
+        return _bytes(
+            _WrittenState(
+                self.event_id,
+                self.TYPE,
+                _whole_seconds(self.timestamp),
+                self.task_id,
+                self.state,
+                self.tries,
+                self.queue or UNSET,
+                self.task_type,
+                self.last_error or UNSET,
+                UNSET if self.task_age is None else self.task_age,
+            )
+        )
+
+
+class LeaderElected(Struct, frozen=True, kw_only=True):
+    """`name` leads `component` from now on."""
+
+    TYPE: ClassVar[str] = "io.choria.asyncjobs.v1.leader_elected"
+
+    event_id: str
+    timestamp: Instant  # whole seconds
+    name: str = ""
+    component: str = ""
+
+    @classmethod
+    def of(cls, name: str, component: str, now: Instant) -> Self:
+        """The event of this election."""
+        return cls(event_id=ksuid.new(now // _SECOND), timestamp=_second(now), name=name, component=component)
+
+    def encode(self) -> bytes:
+        """As Go writes it."""
+        return _bytes(
+            _WrittenElection(self.event_id, self.TYPE, _whole_seconds(self.timestamp), self.name, self.component)
+        )
+
+
+Event = TaskStateChanged | LeaderElected
+
+
+def decode_event(data: bytes) -> Event:
+    """Read an event; UnknownEvent for a type that is none of the above, MalformedEvent for anything else."""
+    try:
+        read = _read.decode(data)
+    except record.READ_ERRORS:
+        try:
+            read = _read.decode(record.mended(data))
+        except record.READ_ERRORS as error:
+            raise MalformedEvent(*record.fault(error)) from None
+    try:
+        timestamp = Instant.parse(read.timestamp) if read.timestamp is not None else GO_ZERO
+    except MalformedInstant as error:
+        raise MalformedEvent("timestamp", error.reason) from None
+    if read.type == TaskStateChanged.TYPE:
+        return TaskStateChanged(
+            event_id=read.event_id or "",
+            timestamp=timestamp,
+            task_id=read.task_id or "",
+            state=read.state or "",
+            tries=read.tries or 0,
+            queue=read.queue or "",
+            task_type=read.task_type or "",
+            last_error=read.last_error or "",
+            task_age=read.task_age,
+        )
+    if read.type == LeaderElected.TYPE:
+        return LeaderElected(
+            event_id=read.event_id or "", timestamp=timestamp, name=read.name or "", component=read.component or ""
+        )
+    raise UnknownEvent("type", f"{read.type!r} is none that this version knows")
+
+
+def _second(now: Instant) -> Instant:
+    return Instant(now - now % _SECOND)
+
+
+def _whole_seconds(moment: Instant) -> str:
+    return _second(moment).rfc3339()
+
+
+def _bytes(written: _WrittenState | _WrittenElection) -> bytes:
+    try:
+        return _encode(written)
+    except UnicodeEncodeError:
+        clean = record.without_surrogates
+        values = (getattr(written, field) for field in written.__struct_fields__)
+        return _encode(type(written)(*(clean(value) if isinstance(value, str) else value for value in values)))

@@ -1,0 +1,206 @@
+"""The exec protocol, version 1: one request per attempt, one reply. ExecRequest and ExecReply <-> headers and body."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from msgspec import Struct
+
+from ajc.errors import MalformedHeaders, MalformedInstant, MalformedRequest, MalformedTask
+from ajc.headers import Headers, encode_headers, parse_headers
+from ajc.instant import Instant
+from ajc.task import Task
+
+PROTOCOL = "1"
+CONTENT_TYPE = "application/x-asyncjobs-task+json"
+LONGEST_TEXT = 4096  # bytes of UTF-8
+LONGEST_RETRY_AFTER_MS = 30 * 24 * 3600 * 1000
+NO_RESPONDERS = 503
+
+ReplyKind = Literal["success", "terminate", "busy", "error", "no_responder", "malformed"]
+
+_integer = re.compile(r"[0-9]+").fullmatch
+_number = re.compile(r"-?[0-9]{1,18}").fullmatch
+# Control characters (C0, DEL, C1) except tab and newline, and what UTF-8 cannot hold.
+_unwanted = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_surrogates = re.compile("[\ud800-\udfff]")
+
+
+class ExecRequest(Struct, frozen=True, kw_only=True):
+    """One attempt, as a responder is asked for it; `body` is the task's record as stored for this attempt."""
+
+    task_id: str
+    type: str
+    queue: str
+    try_number: int  # from 1
+    max_tries: int  # the cap that applies, 0 for none
+    deadline: Instant  # reply before this
+    timeout_ms: int  # time left when it was sent, for clocks that disagree
+    heartbeat_subject: str | None = None
+    heartbeat_ms: int | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    body: bytes = b""
+
+    def headers(self) -> bytes:
+        """The header block."""
+        pairs = [
+            ("AJ-Content-Type", CONTENT_TYPE),
+            ("AJ-Handler-Deadline", self.deadline.rfc3339()),
+            ("AJ-Protocol", PROTOCOL),
+            ("AJ-Task-Id", self.task_id),
+            ("AJ-Task-Type", self.type),
+            ("AJ-Queue", self.queue),
+            ("AJ-Try", str(self.try_number)),
+            ("AJ-Max-Tries", str(self.max_tries)),
+            ("AJ-Timeout-Ms", str(self.timeout_ms)),
+        ]
+        if self.heartbeat_subject:
+            pairs.append(("AJ-Heartbeat-Subject", self.heartbeat_subject))
+            pairs.append(("AJ-Heartbeat-Ms", str(self.heartbeat_ms or 0)))
+        if self.traceparent:
+            pairs.append(("traceparent", self.traceparent))
+            if self.tracestate:
+                pairs.append(("tracestate", self.tracestate))
+        return encode_headers(pairs)
+
+    @classmethod
+    def decode(cls, headers: bytes | None, body: bytes, *, now: Instant | None = None) -> Self:
+        """Read a request, Go's too, which has two headers only: what they do not say is taken from the task in the body.
+
+        Either a deadline or a time-out must be there; `now` (the clock when None) turns one into the other. A number that is
+        none counts as absent. MalformedRequest for what no responder could work with.
+        """
+        try:
+            found = parse_headers(headers) if headers is not None else Headers()
+        except MalformedHeaders as error:
+            raise MalformedRequest("headers", error.reason) from None
+        numbers = {
+            name: _number_of(found, name) for name in ("AJ-Try", "AJ-Max-Tries", "AJ-Timeout-Ms", "AJ-Heartbeat-Ms")
+        }
+        texts = {name: found.get(name) for name in ("AJ-Task-Id", "AJ-Task-Type", "AJ-Queue")}
+        try_number, max_tries = numbers["AJ-Try"], numbers["AJ-Max-Tries"]
+        task_id, task_type, queue = texts.values()
+        if None in (task_id, task_type, queue, try_number, max_tries):
+            try:
+                task = Task.decode(body)
+            except MalformedTask as error:
+                raise MalformedRequest(f"body.{error.field}" if error.field else "body", error.reason) from None
+            task_id, task_type, queue = task_id or task.id, task_type or task.type, queue or task.queue
+            try_number = max(task.tries, 1) if try_number is None else try_number
+            max_tries = max(task.max_tries, 0) if max_tries is None else max_tries
+        deadline, timeout_ms = _times(found.get("AJ-Handler-Deadline"), numbers["AJ-Timeout-Ms"], now or Instant.now())
+        return cls(
+            task_id=task_id or "",
+            type=task_type or "",
+            queue=queue or "",
+            try_number=try_number or 0,
+            max_tries=max_tries or 0,
+            deadline=deadline,
+            timeout_ms=timeout_ms,
+            heartbeat_subject=found.get("AJ-Heartbeat-Subject"),
+            heartbeat_ms=numbers["AJ-Heartbeat-Ms"],
+            traceparent=found.get("traceparent"),
+            tracestate=found.get("tracestate"),
+            body=body,
+        )
+
+
+class ExecReply(Struct, frozen=True):
+    """What a reply means. `retry_after_bad`: it asked for a time that is none, so that it counts as not asked for."""
+
+    kind: ReplyKind
+    text: str = ""
+    retry_after_ms: int | None = None
+    retry_after_bad: bool = False
+    body: bytes = b""
+
+
+def read_reply(headers: bytes | None, body: bytes) -> ExecReply:
+    """The first rule that matches decides: status, AJ-Terminate, AJ-Busy, AJ-Error or Nats-Service-Error, else success."""
+    if headers is None:
+        return ExecReply("success", body=body)
+    try:
+        found = parse_headers(headers)
+    except MalformedHeaders as error:
+        return ExecReply("malformed", clean_text(error.reason), body=body)
+    if found.status is not None:
+        if found.status == NO_RESPONDERS:
+            return ExecReply("no_responder")
+        return ExecReply("malformed", clean_text(f"status {found.status} {found.description}".rstrip()), body=body)
+    text = found.get("AJ-Terminate")
+    if text is not None:
+        return ExecReply("terminate", clean_text(text), body=body)
+    kind: ReplyKind = "busy"
+    text = found.get("AJ-Busy")
+    if text is None:
+        kind = "error"
+        text = found.get("AJ-Error") or found.get("Nats-Service-Error")
+    if text is None:
+        return ExecReply("success", body=body)
+    after = found.get("AJ-Retry-After-Ms")
+    milliseconds = None if after is None else _retry_after(after)
+    return ExecReply(kind, clean_text(text), milliseconds, after is not None and milliseconds is None, body)
+
+
+def reply_headers(
+    *,
+    terminate: str | None = None,
+    busy: str | None = None,
+    error: str | None = None,
+    retry_after_ms: int | None = None,
+) -> bytes | None:
+    """The headers that say this (None: a result). A blank text is replaced by a word, since it would count as absent."""
+    pairs = []
+    if terminate is not None:
+        pairs.append(("AJ-Terminate", _said(terminate, "terminated")))
+    elif busy is not None:
+        pairs.append(("AJ-Busy", _said(busy, "busy")))
+    elif error is not None:
+        pairs.append(("AJ-Error", _said(error, "failed")))
+    else:
+        return None
+    if retry_after_ms is not None and terminate is None:
+        pairs.append(("AJ-Retry-After-Ms", str(min(max(retry_after_ms, 0), LONGEST_RETRY_AFTER_MS))))
+    return encode_headers(pairs)
+
+
+def clean_text(text: str | bytes) -> str:
+    """A text as it is stored: no control characters but tab and newline, U+FFFD for what is not UTF-8, 4,096 bytes at most."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "ajc-go")
+    if not text.isprintable():
+        text = _surrogates.sub("\ufffd", _unwanted.sub("", text))
+    if len(text) * 4 > LONGEST_TEXT:
+        encoded = text.encode()
+        if len(encoded) > LONGEST_TEXT:
+            text = encoded[: LONGEST_TEXT - len("…".encode())].decode("utf-8", "ignore") + "…"
+    return text
+
+
+def _said(text: str, otherwise: str) -> str:
+    return clean_text(text.replace("\r", " ").replace("\n", " ")).strip() or otherwise
+
+
+def _retry_after(text: str) -> int | None:
+    if _integer(text) is None:
+        return None
+    return min(int(text[-18:]), LONGEST_RETRY_AFTER_MS) if len(text.lstrip("0")) <= 18 else LONGEST_RETRY_AFTER_MS  # noqa: PLR2004
+
+
+def _number_of(found: Headers, name: str) -> int | None:
+    text = found.get(name)
+    return int(text) if text is not None and _number(text) is not None else None
+
+
+def _times(deadline: str | None, timeout_ms: int | None, now: Instant) -> tuple[Instant, int]:
+    if deadline is None:
+        if timeout_ms is None:
+            raise MalformedRequest("AJ-Handler-Deadline", "neither a deadline nor AJ-Timeout-Ms")
+        return now.plus(timeout_ms * 1_000_000), timeout_ms
+    try:
+        ends = Instant.parse(deadline)
+    except MalformedInstant as error:
+        raise MalformedRequest("AJ-Handler-Deadline", error.reason) from None
+    return ends, (ends - now) // 1_000_000 if timeout_ms is None else timeout_ms

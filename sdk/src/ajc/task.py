@@ -1,0 +1,325 @@
+"""The task record: what is stored under a task's id, and what a responder gets.
+
+Lossless: nanoseconds and offsets survive, keys that this version does not know survive byte for byte, numbers are never
+rounded. Both ways cost a few microseconds, since the bridge reads one and writes two per attempt.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from ajc import ksuid, record
+from ajc.errors import InvalidValue, MalformedInstant, MalformedTask
+from ajc.instant import GO_ZERO, Instant
+from ajc.json_value import encode_value
+from ajc.result import Result
+from ajc.subjects import check_id, check_queue, check_type
+
+__all__ = ["DEFAULT_MAX_TRIES", "FINAL_STATES", "Result", "Task", "TaskState"]
+
+DEFAULT_MAX_TRIES = 10
+
+
+class TaskState(StrEnum):
+    """The states this version knows; a stored task may carry another word, from a newer writer."""
+
+    UNKNOWN = ""
+    NEW = "new"
+    ACTIVE = "active"
+    RETRY = "retry"
+    EXPIRED = "expired"
+    TERMINATED = "terminated"
+    COMPLETE = "complete"
+    QUEUE_ERROR = "queue_error"
+    BLOCKED = "blocked"
+    UNREACHABLE = "unreachable"
+
+
+FINAL_STATES: frozenset[str] = frozenset(
+    {
+        TaskState.EXPIRED,
+        TaskState.TERMINATED,
+        TaskState.COMPLETE,
+        TaskState.QUEUE_ERROR,
+        TaskState.UNREACHABLE,
+    }
+)
+
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what Go can hold: it refuses more
+
+
+class _Read(Struct, forbid_unknown_fields=True):
+    """The record as it is read: any key may be missing or null."""
+
+    id: str | None = None
+    type: str | None = None
+    queue: str | None = None
+    dependencies: tuple[str, ...] | None = None
+    dependency_results: dict[str, Raw] | None = None
+    load_dependencies: bool | None = None
+    payload: bytes | None = None
+    deadline: str | None = None
+    max_tries: _Int64 | None = None
+    result: Raw = Raw()  # noqa: RUF009 - an immutable value: empty stands for absent
+    state: str | None = None
+    created: str | None = None
+    tried: str | None = None
+    tries: _Int64 | None = None
+    last_err: str | None = None
+    signature: str | None = None
+    next_try_at: str | None = None
+    cancelled: str | None = None
+    dead_letter: str | None = None
+
+
+class _Written(Struct):
+    """The record as it is written: Go's keys in Go's order, then ours. Unset keys are left out."""
+
+    id: str
+    type: str
+    queue: str
+    dependencies: tuple[str, ...] | UnsetType
+    dependency_results: dict[str, Raw] | UnsetType
+    load_dependencies: bool | UnsetType
+    payload: bytes | None
+    deadline: str | UnsetType
+    max_tries: int
+    result: Raw | UnsetType
+    state: str
+    created: str
+    tried: str | UnsetType
+    tries: int
+    last_err: str | UnsetType
+    signature: str | UnsetType
+    next_try_at: str | UnsetType
+    cancelled: str | UnsetType
+    dead_letter: str | UnsetType
+
+
+_KEYS = frozenset(_Read.__struct_fields__)
+_OWN_TIMES = ("next_try_at", "cancelled")
+_OWN = frozenset(
+    {*_OWN_TIMES, "dead_letter"}
+)  # ours: Go ignores them, and somebody else may mean something else by them
+_NULL = Raw(b"null")
+
+_read = msgspec.json.Decoder(_Read)
+_text = msgspec.json.Decoder(str | None)
+_encode = msgspec.json.Encoder().encode
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """One task. A change is another value: `task.replace(state="active")`."""
+
+    id: str
+    type: str
+    queue: str = ""  # set on enqueue
+    dependencies: tuple[str, ...] = ()
+    dependency_results: dict[str, Result | None] | None = None
+    load_dependencies: bool = False
+    payload: bytes | None = None  # by convention a JSON document
+    deadline: Instant | None = None
+    max_tries: int = DEFAULT_MAX_TRIES  # 0 or less: no limit of its own
+    result: Result | None = None
+    state: str = TaskState.NEW  # a TaskState, or a word that this version does not know
+    created: Instant = GO_ZERO
+    tried: Instant | None = None  # when the last attempt began
+    tries: int = 0
+    last_err: str = ""
+    signature: str = ""  # hex
+    next_try_at: Instant | None = None  # ours: when a waiting retry is due
+    cancelled: Instant | None = None  # ours: when it was cancelled
+    dead_letter: str = ""  # ours: the reason word of its dead letter, set by the final save
+    extra: dict[str, Raw] = {}  # noqa: RUF012 - msgspec copies it: keys this version does not know
+
+    @classmethod
+    def create(
+        cls,
+        type: str,  # noqa: A002 - the field's name
+        payload: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's name
+        queue: str = "",
+        deadline: Instant | None = None,
+        max_tries: int = DEFAULT_MAX_TRIES,
+        created: Instant | None = None,
+    ) -> Self:
+        """A new task; `payload` is taken as it is when it is bytes, else written as JSON (None: no payload).
+
+        InvalidName for a type, id or queue outside its grammar; InvalidValue for a payload that JSON cannot say, and for
+        numbers or times that cannot be stored.
+        """
+        if not isinstance(max_tries, int) or not -(2**63) <= max_tries < 2**63:
+            raise InvalidValue("max_tries", max_tries, "use an integer, 0 for no limit of the task's own")
+        if deadline is not None:
+            deadline.rfc3339()
+        if payload is not None and not isinstance(payload, bytes):
+            payload = encode_value(payload, "payload")
+        return cls(
+            id=ksuid.new() if id is None else check_id(id),
+            type=check_type(type),
+            queue=check_queue(queue) if queue else "",
+            payload=payload,
+            deadline=deadline,
+            max_tries=max_tries,
+            created=Instant.now() if created is None else created,
+        )
+
+    @property
+    def final(self) -> bool:
+        """Whether only an explicit retry leads on from this state."""
+        return self.state in FINAL_STATES
+
+    def replace(self, **changes: Any) -> Self:
+        """The same task with these fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+    def encode(self) -> bytes:
+        """The record: Go's keys in Go's order, then ours, then those kept. InvalidValue for a time that cannot be written."""
+        try:
+            encoded = _encode(_written(self))
+        except UnicodeEncodeError:
+            encoded = _encode(_written(_without_surrogates(self)))
+        if not self.extra:
+            return encoded
+        return record.spliced(encoded, {key: value for key, value in self.extra.items() if self._keeps(key)})
+
+    def _keeps(self, key: str) -> bool:
+        """Whether a kept member is written: a key of ours is, until it has a value of ours."""
+        return key not in _KEYS or (key in _OWN and not getattr(self, key))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a record; MalformedTask for whatever is none.
+
+        Accepted and refused as Go does, with these exceptions, all for what no writer makes: `null` alone, keys that differ
+        from a known one in case only, bytes as an array of numbers or with line breaks in their base64, times as ajc.instant
+        says, more than about 900 levels of nesting.
+        """
+        try:
+            return cls._of(_read.decode(data), {})
+        except record.READ_ERRORS:
+            return cls._of(*_read_slowly(data))
+
+    @classmethod
+    def _of(cls, read: _Read, extra: dict[str, Raw]) -> Self:
+        created = read.created
+        deadline = read.deadline
+        tried = read.tried
+        results = read.dependency_results
+        result = bytes(read.result)
+        field = "created"
+        parse = Instant.parse
+        try:
+            made = parse(created) if created is not None else GO_ZERO
+            field = "deadline"
+            ends = parse(deadline) if deadline is not None else None
+            field = "tried"
+            began = parse(tried) if tried is not None else None
+        except MalformedInstant as error:
+            raise MalformedTask(field, error.reason) from None
+        next_try_at, extra = _own_time("next_try_at", read.next_try_at, extra) if read.next_try_at else (None, extra)
+        cancelled, extra = _own_time("cancelled", read.cancelled, extra) if read.cancelled else (None, extra)
+        return cls(
+            id=read.id or "",
+            type=read.type or "",
+            queue=read.queue or "",
+            dependencies=read.dependencies or (),
+            dependency_results={key: _result(value, f"dependency_results.{key}") for key, value in results.items()}
+            if results
+            else None,
+            load_dependencies=read.load_dependencies or False,
+            payload=read.payload,
+            deadline=ends,
+            max_tries=read.max_tries or 0,
+            result=Result.decode(result) if result and result != b"null" else None,
+            state=read.state or "",
+            created=made,
+            tried=began,
+            tries=read.tries or 0,
+            last_err=read.last_err or "",
+            signature=read.signature or "",
+            next_try_at=next_try_at,
+            cancelled=cancelled,
+            dead_letter=read.dead_letter or "",
+            extra=extra,
+        )
+
+
+def _result(value: Raw, field: str) -> Result | None:
+    return None if value == _NULL else Result.decode(bytes(value), field)
+
+
+def _own_time(key: str, text: str, extra: dict[str, Raw]) -> tuple[Instant | None, dict[str, Raw]]:
+    """Our own key's time; what is none is somebody else's and kept as it is."""
+    try:
+        return Instant.parse(text), extra
+    except MalformedInstant:
+        return None, {**extra, key: Raw(_encode(text))}
+
+
+def _read_slowly(data: bytes) -> tuple[_Read, dict[str, Raw]]:
+    """Read what is not exactly the known keys with their types: keep the rest, mend texts, or say what is wrong."""
+    try:
+        found = record.members(record.mended(data))
+        extra = {}
+        for key in list(found):
+            if key in _KEYS:
+                continue
+            other = record.lookalike(key, _KEYS)
+            if other is not None:
+                raise MalformedTask("", f"key {key!r} would be taken for {other!r} by other readers")
+            extra[key] = found.pop(key).copy()
+        for key in _OWN & found.keys():
+            try:
+                _text.decode(found[key])
+            except msgspec.DecodeError:
+                extra[key] = found.pop(key).copy()
+        return _read.decode(record.joined(found)), extra
+    except record.READ_ERRORS as error:
+        raise MalformedTask(*record.fault(error)) from None
+
+
+def _written(task: Task) -> _Written:
+    results = task.dependency_results
+    return _Written(
+        task.id,
+        task.type,
+        task.queue,
+        task.dependencies or UNSET,
+        {key: _NULL if value is None else Raw(value.encode()) for key, value in sorted(results.items())}
+        if results
+        else UNSET,
+        task.load_dependencies or UNSET,
+        task.payload,
+        UNSET if task.deadline is None else task.deadline.rfc3339(),
+        task.max_tries,
+        UNSET if task.result is None else Raw(task.result.encode()),
+        task.state,
+        task.created.rfc3339(),
+        UNSET if task.tried is None else task.tried.rfc3339(),
+        task.tries,
+        task.last_err or UNSET,
+        task.signature or UNSET,
+        UNSET if task.next_try_at is None else task.next_try_at.rfc3339(),
+        UNSET if task.cancelled is None else task.cancelled.rfc3339(),
+        task.dead_letter or UNSET,
+    )
+
+
+def _without_surrogates(task: Task) -> Task:
+    """The same with U+FFFD for what UTF-8 cannot hold: a stored record is better than a lost one."""
+    clean = record.without_surrogates
+    results = task.dependency_results
+    return task.replace(
+        **{
+            key: clean(getattr(task, key))
+            for key in ("id", "type", "queue", "state", "last_err", "signature", "dead_letter")
+        },
+        dependencies=tuple(map(clean, task.dependencies)),
+        dependency_results={clean(key): value for key, value in results.items()} if results else None,
+    )
