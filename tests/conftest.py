@@ -82,10 +82,6 @@ class NatsServer:
             time.sleep(0.02)
         raise RuntimeError("nats-server did not start in 20 s")
 
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-
     def stop(self, number: int = signal.SIGKILL) -> None:
         if self.process is None:
             return
@@ -94,6 +90,10 @@ class NatsServer:
             self.process.send_signal(number)
         self.process.wait(20)
         self.process = None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
 
 
 @pytest.fixture(scope="session")
