@@ -1,0 +1,312 @@
+"""One task into its queue, whatever happens on the way: saved, announced, then its item stored; never twice.
+
+The record is written before the item, each acknowledged: an item always finds its task. A refused item makes the task
+`queue_error`. After an answer that was lost the same write is sent again; the task's first revision (0 expected) and
+the item's `Nats-Msg-Id`, with one message a subject, keep it single, and the store's leader is asked what is there.
+
+Fail points, in order: `enqueue.begin` (nothing sent), `enqueue.save_sent`, `enqueue.saved`, `enqueue.event_sent`,
+`enqueue.item_sent`, `enqueue.item_stored`; and for a refused item `enqueue.refused` and `enqueue.error_saved`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Final
+
+import msgspec
+
+from ajc import ksuid
+from ajc.connection import Connection, PubAck, read_pub_ack
+from ajc.errors import (
+    AjcError,
+    AlreadyExists,
+    Closed,
+    Conflict,
+    InvalidValue,
+    NotFound,
+    QueueFull,
+    StoreError,
+    Unavailable,
+)
+from ajc.events import TaskStateChanged
+from ajc.failpoint import reach
+from ajc.instant import Instant
+from ajc.subjects import (
+    DELAY_STREAM,
+    TASKS_STREAM,
+    check_type,
+    delay_schedule_subject,
+    event_subject,
+    item_subject,
+    queue_stream,
+    task_subject,
+)
+from ajc.task import Task, TaskState
+from ajc.task_records import NEW_RECORD, TaskRecord, check_task_size, last_message, read_task, save_task
+from ajc.work_item import WorkItem
+
+ANSWER_SECONDS: Final = 5.0
+"""How long one write waits for its answer before it is sent again."""
+DEFAULT_TIMEOUT: Final = 30.0
+"""How long an enqueue goes on (seconds) while no answers come."""
+
+_FULL_FIRST_PAUSE: Final = 0.02
+_FULL_LONGEST_PAUSE: Final = 0.5
+_PAUSE: Final = 0.05
+_LOOK_SECONDS: Final = 2.0
+_UNSEEN_LOOKS: Final = 2
+_revision_in_text: Final = re.compile(r"wrong last sequence: (\d+)").search
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A task ready to be sent: everything that its two writes need."""
+
+    task: Task
+    body: bytes
+    subject: str
+    item_subject: str
+    item_body: bytes
+    item_headers: bytes
+
+
+def prepare(connection: Connection, task: Task, queue: str) -> Entry:
+    """Check a task and encode its writes. It goes to its own queue, or to `queue` when it names none.
+
+    Raises `InvalidName`, `InvalidValue` for a state that cannot be enqueued, and `TooLarge` before anything is sent.
+    """
+    name = task.queue or queue
+    state = TaskState.BLOCKED if task.dependencies else TaskState.NEW
+    if task.state not in (TaskState.NEW, state):
+        raise InvalidValue("state", task.state, "a task that was under way is queued again with retry()")
+    if task.queue != name or task.state != state:
+        task = task.replace(queue=name, state=str(state))
+    check_type(task.type)
+    body = task.encode()
+    check_task_size(connection, len(NEW_RECORD) + len(body))
+    return Entry(
+        task,
+        body,
+        task_subject(task.id),
+        item_subject(name, task.id),
+        WorkItem(task_id=task.id).encode(),
+        b"NATS/1.0\r\nNats-Msg-Id: " + task.id.encode() + b"\r\n\r\n",
+    )
+
+
+def announce(connection: Connection, task: Task) -> None:
+    """Publish the event of a saved state. Events are not stored, and a full send buffer only costs the event."""
+    try:
+        connection.publish(event_subject(task.id), TaskStateChanged.of(task, Instant.now()).encode())
+    except Unavailable:
+        if connection.closed:
+            raise
+
+
+class Enqueue:
+    """One task on its careful way; `saved` resumes with a record that is stored already.
+
+    `wait` is how long (seconds) a full queue is tried again before the task is refused.
+    """
+
+    def __init__(
+        self, connection: Connection, entry: Entry, *, wait: float = 0.0, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        self._connection = connection
+        self._entry = entry
+        self._wait = wait
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._give_up = self._loop.time() + timeout
+        self.save_may_have_landed = False
+        self.item_may_have_landed = False
+
+    async def run(self) -> Task:
+        """Save, announce, send the item; return the task as stored.
+
+        Raises `AlreadyExists`, `QueueFull` and `NotFound` (no such queue: in both cases the task is stored as
+        `queue_error`), `StoreError`, and `Unavailable`: then enqueue it again under the same id, and nothing is
+        doubled.
+        """
+        reach("enqueue.begin")
+        revision = await self._save()
+        reach("enqueue.saved")
+        announce(self._connection, self._entry.task)
+        reach("enqueue.event_sent")
+        return await self.run_saved(revision)
+
+    async def run_saved(self, revision: int) -> Task:
+        """Send the item of a task that is saved with this revision and announced; else as `run`."""
+        try:
+            await self._send_item(revision)
+        except (QueueFull, NotFound, StoreError) as error:
+            reach("enqueue.refused")
+            await self._refuse(error, revision)
+            raise
+        reach("enqueue.item_stored")
+        return self._entry.task
+
+    async def _save(self) -> int:
+        entry = self._entry
+        looks = 0
+        while True:
+            try:
+                ack = await self._write(entry.subject, entry.body, NEW_RECORD, "enqueue.save_sent")
+            except Conflict as conflict:
+                return await self._saved_before(conflict)
+            except NotFound:
+                looks = await self._look_for(TASKS_STREAM, "task store", TASKS_STREAM, looks)
+            except Closed:
+                raise
+            except Unavailable as error:
+                self.save_may_have_landed = True
+                await self._again(error)
+            else:
+                return ack.seq
+
+    async def _saved_before(self, conflict: Conflict) -> int:
+        """There is a record: ours, whose answer was lost, or somebody else's."""
+        entry = self._entry
+        try:
+            record = await self._read_back()
+        except Unavailable:
+            # no right to read the store: a fresh random id that was sent before is ours
+            revision = _revision_in_text(str(conflict))
+            if self.save_may_have_landed and revision is not None and len(entry.task.id) == ksuid.LENGTH:
+                return int(revision[1])
+            raise
+        if record is None:
+            return await self._save()  # removed in between
+        if record.data == entry.body:
+            return record.revision
+        if record.task.state == TaskState.NEW and (record.task.type, record.task.queue) == (
+            entry.task.type,
+            entry.task.queue,
+        ):
+            # an earlier enqueue of this id may have ended between its two writes
+            await self._send_item(record.revision, repair=True)
+        raise AlreadyExists("task", entry.task.id)
+
+    async def _read_back(self) -> TaskRecord | None:
+        for look in range(_UNSEEN_LOOKS):
+            try:
+                return await read_task(self._connection, self._entry.task.id, timeout=_LOOK_SECONDS)
+            except NotFound:
+                return None
+            except Closed:
+                raise
+            except Unavailable as error:
+                if look + 1 == _UNSEEN_LOOKS:
+                    raise
+                await self._again(error)
+        return None
+
+    async def _send_item(self, revision: int, *, repair: bool = False) -> None:
+        entry = self._entry
+        full_until = self._loop.time() + self._wait
+        pause = _FULL_FIRST_PAUSE
+        looks = 0
+        while True:
+            try:
+                ack = await self._write(entry.item_subject, entry.item_body, entry.item_headers, "enqueue.item_sent")
+            except QueueFull:
+                if repair and await self._under_way(revision):
+                    return
+                if self._loop.time() + pause > full_until:
+                    raise QueueFull(entry.task.queue) from None
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _FULL_LONGEST_PAUSE)
+                self._give_up = self._loop.time() + self._timeout
+            except NotFound:
+                looks = await self._look_for(queue_stream(entry.task.queue), "queue", entry.task.queue, looks)
+            except Closed:
+                raise
+            except Unavailable as error:
+                self.item_may_have_landed = True
+                await self._again(error)
+            else:
+                if ack.duplicate:
+                    await self._after_duplicate(revision)
+                return
+
+    async def _after_duplicate(self, revision: int) -> None:
+        """Make sure of the item where the server saw its id before: ours, or one of a task that was removed since."""
+        try:
+            if await self._under_way(revision):
+                return
+        except Unavailable:
+            if self.item_may_have_landed:
+                return  # no right to look: what was sent before is the likelier
+        # without the id nothing is taken for a duplicate; a second item of one task is one message, on one subject
+        await self._connection.stored(self._entry.item_subject, self._entry.item_body, timeout=ANSWER_SECONDS)
+
+    async def _under_way(self, revision: int) -> bool:
+        """Whether the task has an item, waits, or was taken up already."""
+        entry = self._entry
+        queue = entry.task.queue
+        places = (
+            (queue_stream(queue), entry.item_subject),
+            (DELAY_STREAM, delay_schedule_subject(queue, entry.task.id)),
+        )
+        for stream, subject in places:
+            try:
+                await last_message(self._connection, stream, subject, timeout=_LOOK_SECONDS)
+            except NotFound:
+                continue
+            return True
+        record = await self._read_back()
+        return record is None or record.revision != revision
+
+    async def _refuse(self, error: AjcError, revision: int) -> None:
+        """Save the task as `queue_error`; a revision that is lost here means that somebody else decides."""
+        reason = {
+            QueueFull: f"queue {self._entry.task.queue} is full",
+            NotFound: f"queue {self._entry.task.queue} does not exist",
+        }
+        task = self._entry.task.replace(state=str(TaskState.QUEUE_ERROR), last_err=reason.get(type(error), str(error)))
+        while True:
+            try:
+                await save_task(self._connection, task, revision, timeout=ANSWER_SECONDS)
+            except Conflict:
+                record = await self._read_back()
+                if record is None or record.data != task.encode():
+                    return
+            except Closed:
+                raise
+            except Unavailable as lost:
+                await self._again(lost)
+                continue
+            reach("enqueue.error_saved")
+            announce(self._connection, task)
+            return
+
+    async def _write(self, subject: str, body: bytes, headers: bytes, point: str) -> PubAck:
+        answer = self._connection.ask(subject, body, headers=headers, timeout=ANSWER_SECONDS)
+        await asyncio.sleep(0)  # what was asked leaves with this turn of the loop
+        reach(point)
+        return read_pub_ack(await answer, subject)
+
+    async def _look_for(self, stream: str, what: str, name: str, looks: int) -> int:
+        """Nobody takes a subject: raise `NotFound` when its stream is missing, else wait (it has no leader now)."""
+        try:
+            await self._connection.api(f"STREAM.INFO.{stream}", timeout=_LOOK_SECONDS)
+        except NotFound:
+            raise NotFound(what, name) from None
+        except Closed:
+            raise
+        except Unavailable:
+            if looks + 1 >= _UNSEEN_LOOKS and self._connection.connected:
+                raise NotFound(what, name) from None  # no right to look either
+        await self._again(Unavailable(f"{what} {name} has no leader"))
+        return looks + 1
+
+    async def _again(self, error: Unavailable) -> None:
+        """Wait for a connection before the next try, or raise when the time is up."""
+        left = self._give_up - self._loop.time()
+        try:
+            async with asyncio.timeout(max(left, 0)):
+                await self._connection.wait_connected()
+                await asyncio.sleep(_PAUSE)
+        except TimeoutError:
+            text = f"{error}; task {self._entry.task.id} may be stored: enqueue it again under the same id"
+            raise Unavailable(text) from error
