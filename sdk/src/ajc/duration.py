@@ -22,20 +22,20 @@ _UNITS = {
     "ns": NANOSECOND,
     "us": MICROSECOND,
     "µs": MICROSECOND,
-    "μs": MICROSECOND,  # noqa: RUF001 - Go takes both micro signs
+    "μs": MICROSECOND,  # the other micro sign: Go takes both
     "ms": MILLISECOND,
     "s": SECOND,
     "m": MINUTE,
     "h": HOUR,
     "d": DAY,
 }
-_whole = re.compile(r"([+-]?)((?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h|d))+)").fullmatch  # noqa: RUF001
+_whole = re.compile(r"([+-]?)((?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h|d))+)").fullmatch
 _parts = re.compile(r"([0-9.]+)([^0-9.]+)").findall
 _LONGEST_TEXT = 200  # characters: nobody writes more, and Decimal's cost grows with them
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds of a duration in Go's syntax, with `d` for 24 hours; MalformedDuration for anything else."""
+    """Read a duration in Go's syntax, with `d` for 24 hours, as nanoseconds; MalformedDuration for anything else."""
     if text == "0":
         return 0
     match = _whole(text) if len(text) <= _LONGEST_TEXT else None
@@ -48,7 +48,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """The shortest text that parses back: `1h30m`, `28s`, `1.5s`, `250ms`, `0s` (Go writes `1h30m0s`)."""
+    """Write nanoseconds as the shortest text that parses back: `1h30m`, `1.5s`, `250ms`, `0s` (Go writes `1h30m0s`)."""
     if abs(nanoseconds) > LONGEST:
         raise InvalidValue("duration", nanoseconds, "is longer than 292 years")
     if nanoseconds < 0:

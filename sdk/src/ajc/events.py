@@ -58,7 +58,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TaskStateChanged(Struct, frozen=True, kw_only=True):
-    """A task was saved in this state. `task_age` is in nanoseconds: negative by clocks that disagree, None when unknown."""
+    """A task was saved in this state; `task_age` in nanoseconds: negative when clocks disagree, None when unknown."""
 
     TYPE: ClassVar[str] = "io.choria.asyncjobs.v1.task_state"
 
@@ -74,7 +74,7 @@ class TaskStateChanged(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, task: Task, now: Instant, queue: str | None = None) -> Self:
-        """The event of this save; `queue` is the item's queue where the task's own field says something else."""
+        """Tell of this save; `queue` is the item's queue where the task's own field says something else."""
         created = task.created
         return cls(
             event_id=ksuid.new(now // _SECOND),
@@ -118,7 +118,7 @@ class LeaderElected(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, name: str, component: str, now: Instant) -> Self:
-        """The event of this election."""
+        """Tell of this election."""
         return cls(event_id=ksuid.new(now // _SECOND), timestamp=_second(now), name=name, component=component)
 
     def encode(self) -> bytes:
@@ -175,6 +175,8 @@ def _bytes(written: _WrittenState | _WrittenElection) -> bytes:
     try:
         return _encode(written)
     except UnicodeEncodeError:
-        clean = record.without_surrogates
-        values = (getattr(written, field) for field in written.__struct_fields__)
-        return _encode(type(written)(*(clean(value) if isinstance(value, str) else value for value in values)))
+        for field in written.__struct_fields__:
+            value = getattr(written, field)
+            if isinstance(value, str):
+                setattr(written, field, record.without_surrogates(value))
+        return _encode(written)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 
+import msgspec
 from msgspec import Struct
 
 from ajc.errors import MalformedHeaders, MalformedInstant, MalformedRequest, MalformedTask
@@ -44,33 +45,33 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
     def headers(self) -> bytes:
-        """The header block."""
-        pairs = [
-            ("AJ-Content-Type", CONTENT_TYPE),
-            ("AJ-Handler-Deadline", self.deadline.rfc3339()),
-            ("AJ-Protocol", PROTOCOL),
-            ("AJ-Task-Id", self.task_id),
-            ("AJ-Task-Type", self.type),
-            ("AJ-Queue", self.queue),
-            ("AJ-Try", str(self.try_number)),
-            ("AJ-Max-Tries", str(self.max_tries)),
-            ("AJ-Timeout-Ms", str(self.timeout_ms)),
-        ]
+        """Write the header block."""
+        lines = (
+            f"NATS/1.0\r\nAJ-Content-Type: {CONTENT_TYPE}\r\nAJ-Handler-Deadline: {self.deadline.rfc3339()}\r\n"
+            f"AJ-Protocol: {PROTOCOL}\r\nAJ-Task-Id: {self.task_id}\r\n"
+            f"AJ-Task-Type: {self.type}\r\nAJ-Queue: {self.queue}\r\n"
+            f"AJ-Try: {self.try_number}\r\nAJ-Max-Tries: {self.max_tries}\r\nAJ-Timeout-Ms: {self.timeout_ms}\r\n"
+        )
+        given = self.task_id + self.type + self.queue
         if self.heartbeat_subject:
-            pairs.append(("AJ-Heartbeat-Subject", self.heartbeat_subject))
-            pairs.append(("AJ-Heartbeat-Ms", str(self.heartbeat_ms or 0)))
+            given += self.heartbeat_subject
+            lines += f"AJ-Heartbeat-Subject: {self.heartbeat_subject}\r\nAJ-Heartbeat-Ms: {self.heartbeat_ms or 0}\r\n"
         if self.traceparent:
-            pairs.append(("traceparent", self.traceparent))
+            given += self.traceparent
+            lines += f"traceparent: {self.traceparent}\r\n"
             if self.tracestate:
-                pairs.append(("tracestate", self.tracestate))
-        return encode_headers(pairs)
+                given += self.tracestate
+                lines += f"tracestate: {self.tracestate}\r\n"
+        if given.isprintable():
+            return (lines + "\r\n").encode()
+        return _on_one_line(self).headers()
 
     @classmethod
     def decode(cls, headers: bytes | None, body: bytes, *, now: Instant | None = None) -> Self:
-        """Read a request, Go's too, which has two headers only: what they do not say is taken from the task in the body.
+        """Read a request, Go's too, which has two headers only: the rest is taken from the task in the body.
 
-        Either a deadline or a time-out must be there; `now` (the clock when None) turns one into the other. A number that is
-        none counts as absent. MalformedRequest for what no responder could work with.
+        Either a deadline or a time-out must be there; `now` (the clock when None) turns one into the other. A number
+        that is none counts as absent. MalformedRequest for what no responder could work with.
         """
         try:
             found = parse_headers(headers) if headers is not None else Headers()
@@ -118,7 +119,7 @@ class ExecReply(Struct, frozen=True):
 
 
 def read_reply(headers: bytes | None, body: bytes) -> ExecReply:
-    """The first rule that matches decides: status, AJ-Terminate, AJ-Busy, AJ-Error or Nats-Service-Error, else success."""
+    """Read a reply, never failing: status, AJ-Terminate, AJ-Busy, AJ-Error or Nats-Service-Error, else success."""
     if headers is None:
         return ExecReply("success", body=body)
     try:
@@ -151,7 +152,7 @@ def reply_headers(
     error: str | None = None,
     retry_after_ms: int | None = None,
 ) -> bytes | None:
-    """The headers that say this (None: a result). A blank text is replaced by a word, since it would count as absent."""
+    """Write the headers that say this (None: a result). For a blank text stands a word: it would count as absent."""
     pairs = []
     if terminate is not None:
         pairs.append(("AJ-Terminate", _said(terminate, "terminated")))
@@ -167,7 +168,7 @@ def reply_headers(
 
 
 def clean_text(text: str | bytes) -> str:
-    """A text as it is stored: no control characters but tab and newline, U+FFFD for what is not UTF-8, 4,096 bytes at most."""
+    """Make a text fit for storing: no controls but tab and newline, U+FFFD for what is not UTF-8, at most 4,096 bytes."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "ajc-go")
     if not text.isprintable():
@@ -177,6 +178,17 @@ def clean_text(text: str | bytes) -> str:
         if len(encoded) > LONGEST_TEXT:
             text = encoded[: LONGEST_TEXT - len("…".encode())].decode("utf-8", "ignore") + "…"
     return text
+
+
+def _on_one_line(request: ExecRequest) -> ExecRequest:
+    """Take line breaks, controls and what UTF-8 cannot hold out of texts that somebody else chose."""
+    names = ("task_id", "type", "queue", "heartbeat_subject", "traceparent", "tracestate")
+    texts = {name: getattr(request, name) for name in names}
+    return msgspec.structs.replace(request, **{name: _printable(text) for name, text in texts.items() if text})
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _said(text: str, otherwise: str) -> str:

@@ -1,7 +1,7 @@
 """NATS header blocks: `NATS/1.0[ <status>[ <description>]]` CR LF, `Name: value` CR LF each, CR LF.
 
-Blocks stay bytes until somebody asks, since most messages are never asked. Names are compared without case; a value that is
-empty or blank counts as absent.
+Blocks stay bytes until somebody asks, since most messages are never asked. Names are compared without case; a value
+that is empty or blank counts as absent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from msgspec import Struct
 
 from ajc.errors import InvalidName, MalformedHeaders
 
-VERSION = b"NATS/1.0"
-
 _NAME_ALLOWED = "visible ASCII characters without a colon"
 _name = re.compile(r"[!-9;-~]+").fullmatch
 _controls = re.compile(r"[\x00-\x1f\x7f]+")
-_status_line = re.compile(rb"NATS/1\.0(?:[ \t]+([0-9]{3})(?:[ \t]+([^\r\n]*))?)?[ \t]*").fullmatch
-_lines = re.compile(rb"\r?\n").split
+_status_line = re.compile(r"NATS/1\.0(?:[ \t]+([0-9]{3})(?:[ \t]+(.*))?)?[ \t]*", re.DOTALL).fullmatch
+_BLANKS = " \t\r\v\f"  # not what `str.strip` takes for blank beyond ASCII
 
 
 def _replace_each(error: UnicodeError) -> tuple[str, int]:
@@ -41,7 +39,7 @@ class Headers(Struct, frozen=True):
     items: tuple[tuple[str, str], ...] = ()
 
     def get(self, name: str) -> str | None:
-        """The first value of that name (any case) that is not blank, without surrounding blanks."""
+        """Find the first value of that name (in any case) that is not blank; it has no surrounding blanks."""
         wanted = name.lower()
         for found, value in self.items:
             if value and found.lower() == wanted:
@@ -50,7 +48,7 @@ class Headers(Struct, frozen=True):
 
 
 def encode_headers(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
-    """A block without status. Line breaks and control characters in values become blanks; InvalidName for a bad name."""
+    """Write a block without status; line breaks and controls in values become blanks, a bad name is InvalidName."""
     lines = ["NATS/1.0\r\n"]
     for name, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
         if _name(name) is None:
@@ -61,25 +59,25 @@ def encode_headers(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> byte
 
 
 def header_value(text: str) -> str:
-    """A text as it can stand in a header: on one line."""
+    """Put a text on one line, as it can stand in a header."""
     return _controls.sub(" ", text).strip()
 
 
 def parse_headers(block: bytes) -> Headers:
     """Read a block; MalformedHeaders for what is none. Bytes that are not UTF-8 become U+FFFD."""
-    lines = _lines(block)
-    first = _status_line(lines[0])
-    if first is None:
-        raise MalformedHeaders("", f"starts with {lines[0][:40]!r} where NATS/1.0 belongs")
+    first, *lines = block.decode("utf-8", "ajc-go").replace("\r\n", "\n").split("\n")
+    match = None if first == "NATS/1.0" else _status_line(first)
+    if match is None and first != "NATS/1.0":
+        raise MalformedHeaders("", f"starts with {first[:40]!r} where NATS/1.0 belongs")
     items: list[tuple[str, str]] = []
-    for line in lines[1:]:
+    for line in lines:
         if not line:
             break
-        name, colon, value = line.partition(b":")
-        if not colon or not name.strip():
+        name, colon, value = line.partition(":")
+        name = name.strip(_BLANKS)
+        if not colon or not name:
             raise MalformedHeaders("", f"line {line[:40]!r} is no name: value")
-        items.append((name.strip().decode("utf-8", "ajc-go"), value.strip().decode("utf-8", "ajc-go")))
-    status, description = first.groups()
-    return Headers(
-        int(status) if status else None, (description or b"").strip().decode("utf-8", "ajc-go"), tuple(items)
-    )
+        items.append((name, value.strip(_BLANKS)))
+    if match is None or match[1] is None:
+        return Headers(items=tuple(items))
+    return Headers(int(match[1]), (match[2] or "").strip(_BLANKS), tuple(items))

@@ -16,6 +16,7 @@ SECOND = 1_000_000_000
 _DAY_SECONDS = 86_400
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _400_YEARS_DAYS = 146_097
+_FIRST_DAY = -365  # the ordinal of 0000-01-01, in a leap year before the first day that `date` knows
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -31,7 +32,7 @@ _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 
 
 class Instant(int):
-    """Nanoseconds since 1970 in UTC, any size; `offset` is the seconds east of UTC it was written with (== ignores it)."""
+    """UTC nanoseconds since 1970, of any size; `offset`: the seconds east of UTC it is written with (== ignores it)."""
 
     offset: int = 0
 
@@ -84,7 +85,7 @@ class Instant(int):
         return cls((seconds - offset) * SECOND + nanoseconds).with_offset(offset)
 
     def rfc3339(self) -> str:
-        """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset), which no JSON time can be."""
+        """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset): no text can say it."""
         offset = self.offset
         seconds, nanoseconds = divmod(int(self) + offset * SECOND, SECOND)
         text = _text_of_second.get(seconds)
@@ -99,12 +100,12 @@ class Instant(int):
 
     @classmethod
     def now(cls) -> Instant:
-        """The clock of this machine."""
+        """Read the clock of this machine."""
         return cls(time.time_ns())
 
     @classmethod
     def from_datetime(cls, moment: datetime) -> Instant:
-        """From an aware datetime, exactly, with its offset; InvalidValue for a naive one, which names no instant."""
+        """Take an aware datetime, exactly, with its offset; InvalidValue for a naive one, which names no instant."""
         offset = moment.utcoffset()
         if offset is None:
             raise InvalidValue("datetime", moment, "has no time zone: use datetime.now(UTC) or .astimezone()")
@@ -113,7 +114,7 @@ class Instant(int):
         return instant if odd else instant.with_offset(seconds * 60)  # an offset of odd seconds cannot be written
 
     def to_datetime(self) -> datetime:
-        """The aware datetime at this offset, cut to microseconds; InvalidValue outside the years 1 to 9999."""
+        """Give the aware datetime at this offset, cut to microseconds; InvalidValue outside the years 1 to 9999."""
         zone = UTC if not self.offset else timezone(timedelta(seconds=self.offset))
         try:
             return (_EPOCH + timedelta(microseconds=int(self) // 1000)).astimezone(zone)
@@ -123,12 +124,12 @@ class Instant(int):
             ) from None
 
     def plus(self, nanoseconds: int) -> Instant:
-        """So much later (earlier when negative), at the same offset."""
+        """Go so much later (earlier when negative), at the same offset."""
         later = Instant(int(self) + nanoseconds)
         return later.with_offset(self.offset) if self.offset else later
 
     def with_offset(self, seconds: int) -> Instant:
-        """The same instant, written with this offset: whole minutes, under a day either way."""
+        """Give the same instant, written with this offset: whole minutes, under a day either way."""
         if abs(seconds) >= _DAY_SECONDS or seconds % 60:
             raise InvalidValue("offset", seconds, "use whole minutes, under a day")
         same = Instant(self)
@@ -137,7 +138,7 @@ class Instant(int):
         return same
 
     def utc(self) -> Instant:
-        """The same instant, written with Z."""
+        """Give the same instant, written with Z."""
         return Instant(self) if self.offset else self
 
     def __repr__(self) -> str:
@@ -156,17 +157,14 @@ class Instant(int):
 def _second_text(seconds: int) -> str:
     days, rest = divmod(seconds, _DAY_SECONDS)
     ordinal = days + _EPOCH_ORDINAL
-    try:
-        if ordinal >= 1:
-            day = date.fromordinal(ordinal)
-            year = day.year
-        else:
-            day = date.fromordinal(ordinal + _400_YEARS_DAYS)
-            year = day.year - 400
-            if year:
-                raise ValueError
-    except (ValueError, OverflowError):
-        raise InvalidValue("instant", seconds, "is outside the years 0 to 9999 that RFC 3339 can write") from None
+    if not _FIRST_DAY <= ordinal <= date.max.toordinal():
+        raise InvalidValue("instant", seconds, "is outside the years 0 to 9999 that RFC 3339 can write")
+    if ordinal >= 1:
+        day = date.fromordinal(ordinal)
+        year = day.year
+    else:
+        day = date.fromordinal(ordinal + _400_YEARS_DAYS)
+        year = 0
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     text = f"{year:04d}-{day.month:02d}-{day.day:02d}T{hours:02d}:{minutes:02d}:{rest:02d}"

@@ -1,7 +1,8 @@
 """KSUIDs, the ids of tasks and events: 27 base-62 characters that sort by their second of creation.
 
-20 bytes: big-endian seconds since 2014-05-13T16:53:20Z (unsigned, 32 bits), then 16 random bytes. The usual library
-takes 11 µs for one; events want one per save, so this codec works two digits at a time and draws its randomness in blocks.
+20 bytes: big-endian seconds since 2014-05-13T16:53:20Z (unsigned, 32 bits), then 16 random bytes. Every save wants one
+for its event, and the usual library takes 11 µs for it, so this codec works two digits at a time and draws its
+randomness in blocks.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _text(number: int) -> str:
 
 
 def new(seconds: int | None = None) -> str:
-    """A fresh id for that second since 1970 (now when None); outside 2014 to 2150 its time wraps, as in Go."""
+    """Make an id for that second since 1970 (now when None); outside 2014 to 2150 its time wraps, as in Go."""
     if seconds is None:
         seconds = int(time.time())
     try:
@@ -61,14 +62,14 @@ def new(seconds: int | None = None) -> str:
 
 
 def encode(raw: bytes) -> str:
-    """The text of 20 raw bytes."""
+    """Write 20 raw bytes as text."""
     if len(raw) != RAW_LENGTH:
         raise InvalidValue("ksuid", raw, f"needs {RAW_LENGTH} bytes")
     return _text(int.from_bytes(raw, "big"))
 
 
 def decode(text: str) -> bytes:
-    """The 20 raw bytes; InvalidValue for anything else (Go takes characters that are no digits; this does not)."""
+    """Read the 20 raw bytes; InvalidValue for anything else (Go takes characters that are no digits, this does not)."""
     if len(text) != LENGTH:
         raise InvalidValue("ksuid", text, f"needs {LENGTH} characters")
     number = 0
@@ -83,5 +84,5 @@ def decode(text: str) -> bytes:
 
 
 def seconds_of(text: str) -> int:
-    """The second since 1970 in which this id was made."""
+    """Tell the second since 1970 in which this id was made."""
     return int.from_bytes(decode(text)[:4], "big") + EPOCH

@@ -1,7 +1,7 @@
 """JSON objects read without loss: keys nobody here knows are kept as the bytes they were.
 
-Numbers in kept values are never looked at, so `1e400` and sixty digits survive. What cannot be kept as it was: bytes that are
-not UTF-8 and halves of surrogate pairs become U+FFFD, as in Go, because no other reader could take them.
+Numbers in kept values are never looked at, so `1e400` and sixty digits survive. What cannot be kept as it was: bytes
+that are not UTF-8 and halves of surrogate pairs become U+FFFD, as in Go, since no other reader could take them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _surrogates = re.compile("[\ud800-\udfff]")
 
 
 def mended(data: bytes) -> bytes:
-    """The same JSON with U+FFFD for each byte that is not UTF-8 and for each half of a surrogate pair."""
+    """Put U+FFFD for each byte of this JSON that is not UTF-8 and for each half of a surrogate pair."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -37,17 +37,17 @@ def mended(data: bytes) -> bytes:
 
 
 def without_surrogates(text: str) -> str:
-    """The text as UTF-8 can hold it."""
+    """Put U+FFFD for what UTF-8 cannot hold."""
     return _surrogates.sub("\ufffd", text)
 
 
 def members(data: bytes) -> dict[str, Raw]:
-    """The object's members, each value as its own bytes; of a repeated key the last. Raises READ_ERRORS."""
+    """Take an object apart, each value as its own bytes; of a repeated key the last counts. Raises READ_ERRORS."""
     return _members.decode(data)
 
 
 def fault(error: Exception) -> tuple[str, str]:
-    """Field and reason of one of READ_ERRORS."""
+    """Tell field and reason of one of READ_ERRORS."""
     if isinstance(error, RecursionError):
         return "", "nested too deep"
     if isinstance(error, UnicodeDecodeError):
@@ -58,7 +58,7 @@ def fault(error: Exception) -> tuple[str, str]:
 
 
 def lookalike(key: str, known: Collection[str]) -> str | None:
-    """The known key that Go would take this one for: it ignores case, and U+017F counts as s there."""
+    """Find the known key that Go would take this one for: it ignores case, and U+017F counts as s there."""
     if key in known:
         return None
     folded = key.replace("\u017f", "s").lower()
@@ -66,7 +66,7 @@ def lookalike(key: str, known: Collection[str]) -> str | None:
 
 
 def spliced(encoded: bytes, extra: Mapping[str, Raw]) -> bytes:
-    """The encoded, not empty object with the kept members at its end."""
+    """Add the kept members at the end of an encoded, not empty object."""
     parts = [encoded[:-1]]
     for key, value in extra.items():
         parts.append(b",%b:%b" % (msgspec.json.encode(without_surrogates(key)), bytes(value)))
@@ -75,5 +75,5 @@ def spliced(encoded: bytes, extra: Mapping[str, Raw]) -> bytes:
 
 
 def joined(chosen: Mapping[str, Raw]) -> bytes:
-    """An object of these members, whose keys need no escaping."""
+    """Put an object together of these members, whose keys need no escaping."""
     return b"{%b}" % b",".join(b'"%b":%b' % (key.encode(), bytes(value)) for key, value in chosen.items())

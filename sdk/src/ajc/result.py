@@ -30,11 +30,11 @@ class Result(Struct, frozen=True):
 
     payload: Raw = Raw(b"null")
     completed: Instant = GO_ZERO
-    extra: dict[str, Raw] = {}  # noqa: RUF012 - msgspec copies it: keys this version does not know
+    extra: dict[str, Raw] = {}  # keys this version does not know
 
     @classmethod
     def of_bytes(cls, data: bytes, completed: Instant) -> Self:
-        """The result that a reply with this body is."""
+        """Make the result that a reply with this body is."""
         return cls(Raw(b'"%b"' % binascii.b2a_base64(data, newline=False)), completed)
 
     @property
@@ -67,6 +67,8 @@ class Result(Struct, frozen=True):
     @classmethod
     def decode(cls, data: bytes, field: str = "result") -> Self:
         """Read one; MalformedTask with the field's path for what Go would refuse, and for what is nested too deep."""
+        if not data.isascii():
+            data = record.mended(data)
         try:
             read = _read.decode(data)
             extra: dict[str, Raw] = {}

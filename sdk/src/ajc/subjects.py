@@ -82,12 +82,12 @@ def task_subject(task_id: str) -> str:
 
 
 def queue_stream(queue: str) -> str:
-    """The stream of a queue."""
+    """Name the stream of a queue."""
     return QUEUE_STREAM_PREFIX + check_queue(queue)
 
 
 def queue_of_stream(stream: str) -> str | None:
-    """The queue that a stream holds, None for any other stream.
+    """Tell the queue that a stream holds, None for any other stream.
 
     A stream made by Go may hold a queue whose name we refuse: ask `is_queue` before using it.
     """
@@ -101,7 +101,7 @@ def queue_subjects(queue: str) -> str:
 
 
 def item_subject(queue: str, task_id: str) -> str:
-    """The one item that a task has in a queue."""
+    """Name the one item that a task has in a queue."""
     return f"CHORIA_AJ.Q.{check_queue(queue)}.{check_id(task_id)}"
 
 

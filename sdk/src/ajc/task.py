@@ -64,7 +64,7 @@ class _Read(Struct, forbid_unknown_fields=True):
     payload: bytes | None = None
     deadline: str | None = None
     max_tries: _Int64 | None = None
-    result: Raw = Raw()  # noqa: RUF009 - an immutable value: empty stands for absent
+    result: Raw = Raw()  # empty stands for absent
     state: str | None = None
     created: str | None = None
     tried: str | None = None
@@ -74,6 +74,10 @@ class _Read(Struct, forbid_unknown_fields=True):
     next_try_at: str | None = None
     cancelled: str | None = None
     dead_letter: str | None = None
+
+
+class _ReadKnown(_Read, forbid_unknown_fields=False):
+    """The same, passing over what it does not know."""
 
 
 class _Written(Struct):
@@ -108,6 +112,7 @@ _OWN = frozenset(
 _NULL = Raw(b"null")
 
 _read = msgspec.json.Decoder(_Read)
+_read_known = msgspec.json.Decoder(_ReadKnown)
 _text = msgspec.json.Decoder(str | None)
 _encode = msgspec.json.Encoder().encode
 
@@ -134,7 +139,7 @@ class Task(Struct, frozen=True, kw_only=True):
     next_try_at: Instant | None = None  # ours: when a waiting retry is due
     cancelled: Instant | None = None  # ours: when it was cancelled
     dead_letter: str = ""  # ours: the reason word of its dead letter, set by the final save
-    extra: dict[str, Raw] = {}  # noqa: RUF012 - msgspec copies it: keys this version does not know
+    extra: dict[str, Raw] = {}  # keys this version does not know
 
     @classmethod
     def create(
@@ -148,12 +153,12 @@ class Task(Struct, frozen=True, kw_only=True):
         max_tries: int = DEFAULT_MAX_TRIES,
         created: Instant | None = None,
     ) -> Self:
-        """A new task; `payload` is taken as it is when it is bytes, else written as JSON (None: no payload).
+        """Make a new task; `payload` is taken as it is when it is bytes, else written as JSON (None: no payload).
 
-        InvalidName for a type, id or queue outside its grammar; InvalidValue for a payload that JSON cannot say, and for
-        numbers or times that cannot be stored.
+        InvalidName for a type, id or queue outside its grammar; InvalidValue for a payload that JSON cannot say, and
+        for numbers or times that cannot be stored.
         """
-        if not isinstance(max_tries, int) or not -(2**63) <= max_tries < 2**63:
+        if max_tries.__class__ is not int or not -(2**63) <= max_tries < 2**63:
             raise InvalidValue("max_tries", max_tries, "use an integer, 0 for no limit of the task's own")
         if deadline is not None:
             deadline.rfc3339()
@@ -175,11 +180,11 @@ class Task(Struct, frozen=True, kw_only=True):
         return self.state in FINAL_STATES
 
     def replace(self, **changes: Any) -> Self:
-        """The same task with these fields changed."""
+        """Give the same task with these fields changed."""
         return msgspec.structs.replace(self, **changes)
 
     def encode(self) -> bytes:
-        """The record: Go's keys in Go's order, then ours, then those kept. InvalidValue for a time that cannot be written."""
+        """Write Go's keys in Go's order, then ours, then those kept. InvalidValue for a time that cannot be written."""
         try:
             encoded = _encode(_written(self))
         except UnicodeEncodeError:
@@ -196,9 +201,9 @@ class Task(Struct, frozen=True, kw_only=True):
     def decode(cls, data: bytes) -> Self:
         """Read a record; MalformedTask for whatever is none.
 
-        Accepted and refused as Go does, with these exceptions, all for what no writer makes: `null` alone, keys that differ
-        from a known one in case only, bytes as an array of numbers or with line breaks in their base64, times as ajc.instant
-        says, more than about 900 levels of nesting.
+        Go reads the same, except for what no writer makes and this refuses: `null` alone, keys that differ from a known
+        one in case only, bytes as an array of numbers or with line breaks in their base64, a null among the
+        dependencies, times as ajc.instant says, more than about 900 levels of nesting.
         """
         try:
             return cls._of(_read.decode(data), {})
@@ -265,21 +270,23 @@ def _own_time(key: str, text: str, extra: dict[str, Raw]) -> tuple[Instant | Non
 def _read_slowly(data: bytes) -> tuple[_Read, dict[str, Raw]]:
     """Read what is not exactly the known keys with their types: keep the rest, mend texts, or say what is wrong."""
     try:
-        found = record.members(record.mended(data))
+        data = record.mended(data)
+        found = record.members(data)
         extra = {}
-        for key in list(found):
+        for key in found:
             if key in _KEYS:
                 continue
             other = record.lookalike(key, _KEYS)
             if other is not None:
                 raise MalformedTask("", f"key {key!r} would be taken for {other!r} by other readers")
-            extra[key] = found.pop(key).copy()
-        for key in _OWN & found.keys():
+            extra[key] = found[key].copy()
+        for key in found.keys() & _OWN:
             try:
                 _text.decode(found[key])
             except msgspec.DecodeError:
                 extra[key] = found.pop(key).copy()
-        return _read.decode(record.joined(found)), extra
+                data = b""
+        return _read_known.decode(data or record.joined({key: found[key] for key in found.keys() & _KEYS})), extra
     except record.READ_ERRORS as error:
         raise MalformedTask(*record.fault(error)) from None
 
@@ -312,7 +319,7 @@ def _written(task: Task) -> _Written:
 
 
 def _without_surrogates(task: Task) -> Task:
-    """The same with U+FFFD for what UTF-8 cannot hold: a stored record is better than a lost one."""
+    """Put U+FFFD for what UTF-8 cannot hold: a stored record is better than a lost one."""
     clean = record.without_surrogates
     results = task.dependency_results
     return task.replace(

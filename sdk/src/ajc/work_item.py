@@ -45,7 +45,7 @@ class WorkItem(Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read one; MalformedItem when it names no task. The id is not checked: Go believes the body, whatever it says."""
+        """Read one; MalformedItem when it names no task. The id is not checked: Go believes whatever the body says."""
         try:
             read = _read.decode(data)
         except record.READ_ERRORS:
@@ -59,7 +59,7 @@ class WorkItem(Struct, frozen=True):
 
 
 def _read_slowly(data: bytes) -> _Read:
-    """The same with texts mended; a `waits` that is none of ours counts as absent."""
+    """Mend texts and take a `waits` that is none of ours for absent."""
     try:
         found = record.members(record.mended(data))
         return _read.decode(record.joined({key: found[key] for key in ("job", "kind") if key in found}))
