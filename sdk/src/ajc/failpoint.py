@@ -12,8 +12,13 @@ from typing import Final
 
 POINTS: Final = (
     "enqueue.begin",
+    "enqueue.save_sent",
     "enqueue.saved",
+    "enqueue.event_sent",
     "enqueue.item_sent",
+    "enqueue.item_stored",
+    "enqueue.refused",
+    "enqueue.error_saved",
     "lease.pulled",
     "admit.loaded",
     "admit.active_sent",
