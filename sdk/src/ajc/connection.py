@@ -21,9 +21,9 @@ from ajc.errors import (
     RequestTimeout,
     TooLarge,
     Unavailable,
-    store_error,
 )
-from ajc.transport import FastTransport, Message, PublicTransport, Subscription, Transport, choose_transport
+from ajc.store_errors import STREAM_NOT_FOUND, store_error
+from ajc.transport import Message, Subscription, Transport, choose_transport
 
 State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
 StateCallback = Callable[[State, BaseException | None], None]
@@ -60,11 +60,15 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 class _Pending:
     """One outstanding request."""
 
-    __slots__ = ("deadline", "future", "through_reconnect")
+    __slots__ = ("deadline", "future", "seconds", "subject", "through_reconnect")
 
-    def __init__(self, future: asyncio.Future[Message], deadline: float, *, through_reconnect: bool) -> None:
+    def __init__(
+        self, future: asyncio.Future[Message], deadline: float, subject: str, seconds: float, *, through_reconnect: bool
+    ) -> None:
         self.future = future
         self.deadline = deadline
+        self.subject = subject
+        self.seconds = seconds
         self.through_reconnect = through_reconnect
 
 
@@ -149,7 +153,7 @@ class Connection:
         """Wait until there is a server at the other end (at once when there is). `Closed` when there never will be."""
         await self._connected.wait()
         if self.closed:
-            raise Closed("the connection to NATS is closed for good")
+            raise Closed()
 
     def publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
         """Send one message, without waiting. While disconnected it is kept, up to 2 MiB in all.
@@ -202,7 +206,9 @@ class Connection:
         name = f"{token:x}"
         self.publish(subject, body, headers=headers, reply=self._inbox + name)
         future: asyncio.Future[Message] = self._loop.create_future()
-        self._table[name] = _Pending(future, self._loop.time() + timeout, through_reconnect=through_reconnect)
+        self._table[name] = _Pending(
+            future, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
+        )
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         return future
@@ -253,7 +259,7 @@ class Connection:
     async def close(self) -> None:
         """Send what is pending, then close for good. Outstanding requests fail with `Closed`."""
         await self._transport.close()
-        self._fail_all(Closed("the connection to NATS was closed"), everything=True)
+        self._fail_all(Closed(), everything=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -269,7 +275,7 @@ class Connection:
         for name in over:
             pending = self._table.pop(name)
             if not pending.future.done():
-                pending.future.set_exception(RequestTimeout("no answer in time"))
+                pending.future.set_exception(RequestTimeout(pending.subject, pending.seconds))
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep) if self._table else None
 
     def _fail_all(self, error: Unavailable, *, everything: bool) -> None:
@@ -288,7 +294,7 @@ class Connection:
             self._connected.set()
         elif state == "closed":
             self._connected.set()
-            self._fail_all(Closed("the connection to NATS is closed for good"), everything=True)
+            self._fail_all(Closed(), everything=True)
         if self._on_state is not None:
             self._on_state(state, error)
 
@@ -296,7 +302,7 @@ class Connection:
 def read_pub_ack(message: Message, subject: str) -> PubAck:
     """Read JetStream's answer to a publish into a stream; raises as `Connection.stored` says."""
     if message.headers is not None and message.headers.startswith(_NO_RESPONDERS):
-        raise store_error(10059, "no stream takes this subject", subject)
+        raise store_error(STREAM_NOT_FOUND, "no stream takes this subject", subject)
     try:
         answer = _decode_answer(message.body)
     except msgspec.DecodeError:
@@ -308,10 +314,8 @@ def read_pub_ack(message: Message, subject: str) -> PubAck:
 
 __all__ = [
     "Connection",
-    "FastTransport",
     "Message",
     "PubAck",
-    "PublicTransport",
     "State",
     "StateCallback",
     "Subscription",

@@ -180,7 +180,7 @@ class PublicTransport:
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
         """Hand one message over; the sending task publishes it."""
         if self.closed:
-            raise Closed("the connection to NATS is closed for good")
+            raise Closed()
         if self.backlog() + len(body) > (ONLINE_BUFFER if self.connected else OFFLINE_BUFFER):
             raise Unavailable("the send buffer is full: the server is away or reads too slowly")
         pairs = dict(parse_headers(headers).items) if headers is not None else None
@@ -219,7 +219,7 @@ class PublicTransport:
         try:
             return await call
         except nats.errors.ConnectionClosedError as error:
-            raise Closed("the connection to NATS is closed for good") from error
+            raise Closed() from error
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise Unavailable(f"NATS: {error}") from error
 
@@ -257,11 +257,11 @@ class FastTransport(PublicTransport):
         fast = self._fast
         if fast.backlog > OFFLINE_BUFFER:
             if self.closed:
-                raise Closed("the connection to NATS is closed for good")
+                raise Closed()
             if fast.measure_backlog() > (ONLINE_BUFFER if fast.is_connected else OFFLINE_BUFFER):
                 raise Unavailable("the send buffer is full: the server is away or reads too slowly")
         elif fast.is_closed:
-            raise Closed("the connection to NATS is closed for good")
+            raise Closed()
         if headers is None:
             fast.send(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
         else:

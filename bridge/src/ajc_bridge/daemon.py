@@ -1,0 +1,290 @@
+"""The daemon: connects, serves, follows its configuration, drains. Exit codes: 0 drained, 1 failed, 2 configuration, 5 connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import secrets
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
+
+import anyio
+import msgspec
+
+from ajc.connection import Connection, State
+from ajc.connect_options import ConnectOptions
+from ajc.context import resolve
+from ajc.errors import AjcError, Closed, InvalidValue, NotFound, StoreError, Unavailable
+from ajc.instant import Instant
+from ajc_bridge import __version__, happenings
+from ajc_bridge.config import Config, ConfigError, NatsConfig, changed_keys, restart_needed
+from ajc_bridge.http.routes import application
+from ajc_bridge.http.server import HttpServer
+from ajc_bridge.jetstream.dead_letters import JetStreamDeadLetters
+from ajc_bridge.jetstream.delay import JetStreamDelayQueue
+from ajc_bridge.jetstream.exchange import NatsExchange
+from ajc_bridge.jetstream.queues import prepare_stores
+from ajc_bridge.jetstream.task_store import JetStreamTaskStore
+from ajc_bridge.journal.events import Events
+from ajc_bridge.journal.journal import Journal
+from ajc_bridge.journal.logs import Logs
+from ajc_bridge.journal.metrics import Metrics
+from ajc_bridge.ports import Ports
+from ajc_bridge.probes import Readiness
+from ajc_bridge.serving import Serving
+
+OK: Final = 0
+FAILED: Final = 1
+MISCONFIGURED: Final = 2
+NO_CONNECTION: Final = 5
+_PREPARE_PAUSE: Final = 0.5
+_T = TypeVar("_T")
+
+
+class SystemClock:
+    """`ports.Clock` of this machine."""
+
+    def now(self) -> Instant:
+        """Return the time of day."""
+        return Instant.now()
+
+    def monotonic(self) -> float:
+        """Return the loop's own clock."""
+        return time.monotonic()
+
+
+class _Stop:
+    """Why the daemon ends: the first reason counts."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.code = OK
+
+    def __call__(self, code: int) -> None:
+        if not self.event.is_set():
+            self.code = code
+            self.event.set()
+
+
+class Daemon:
+    """One bridge process, from start to exit code."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self.config = config
+        self.name = config.bridge.name or f"{platform.node() or 'bridge'}-{secrets.token_hex(3)}"
+        self._reload = reload
+        self.metrics = Metrics()
+        self.logs = Logs(config.log.level, config.log.format)
+        self.readiness = Readiness()
+        self._connection: Connection | None = None
+        self._events = Events(self._publish)
+        self.journal = Journal([self.metrics, self.logs, self.readiness, self._events])
+        self._stop = _Stop()
+        self._serving: Serving | None = None
+        self._store: JetStreamTaskStore | None = None
+        self._reload_now = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until a signal or a fault ends it, and return the exit code."""
+        self.logs.take_over_logging()
+        self._note(happenings.Started(self.name, __version__, self.config.bridge.concurrency))
+        http: HttpServer | None = None
+        with self._signals():
+            try:
+                if self.config.http.listen != "off":
+                    http = HttpServer(self.config.http.listen, application(self.readiness, self.metrics.text))
+                    self._note(happenings.HttpListening(await http.start()))
+                code = await self._serve()
+            except (InvalidValue, NotFound) as error:
+                self.logs.say("error", "bridge.refused", str(error))
+                code = MISCONFIGURED
+            finally:
+                if self._connection is not None:
+                    await self._connection.close()
+                if http is not None:
+                    await http.stop()
+        self._note(happenings.Stopped(code))
+        return code
+
+    async def _serve(self) -> int:
+        options = connect_options(self.config.nats)
+        connected = await self._unless_stopped(self._connect(options))
+        if connected is None:
+            return self._stop.code
+        self._connection = connection = connected
+        server = ", ".join(url.rsplit("@", 1)[-1] for url in options.servers)
+        self._note(happenings.Connected(server, connection.server_version))
+        if connection.fast_path_missing is not None:
+            self._note(happenings.FastPathUnavailable(connection.fast_path_missing))
+        serving = await self._unless_stopped(self._prepare(connection))
+        if serving is None:
+            return self._stop.code
+        self._serving = serving
+        async with anyio.create_task_group() as group:
+            group.start_soon(serving.keep_bound)
+            group.start_soon(serving.watch)
+            group.start_soon(self._follow_configuration)
+            await self._stop.event.wait()
+            group.cancel_scope.cancel()
+        if not connection.closed:
+            self._note(happenings.Draining(serving.running, self.config.bridge.drain))
+            left = await serving.drain(self.config.bridge.drain / 1e9)
+            self._note(happenings.Drained(left))
+            with contextlib.suppress(Unavailable):
+                await connection.flush()
+        return self._stop.code
+
+    async def _connect(self, options: ConnectOptions) -> Connection | None:
+        try:
+            return await Connection.open(
+                options, name=self.name, on_state=self._state_changed, wait_for_server=True, private_inbox=True
+            )
+        except Closed as error:
+            self._note(happenings.ConnectionClosed(str(error)))
+            self._stop(NO_CONNECTION)
+            return None
+
+    async def _prepare(self, connection: Connection) -> Serving:
+        """Make the streams, open the inboxes, bind the queues; a server that is not ready yet is waited for."""
+        while True:
+            try:
+                max_message, changes = await prepare_stores(connection, self.config)
+                for change in changes:
+                    self._note(happenings.QueueConfigured("", change.field, change.before, change.after))
+                if self._store is None:
+                    self._store, self._serving = await self._open(connection, max_message)
+                assert self._serving is not None  # opened together
+                await self._serving.bind_all()
+            except (StoreError, Unavailable) as error:
+                self._note(happenings.Trouble("prepare", str(error)))
+                await anyio.sleep(_PREPARE_PAUSE)
+            else:
+                return self._serving
+
+    async def _open(self, connection: Connection, max_message: int) -> tuple[JetStreamTaskStore, Serving]:
+        store = JetStreamTaskStore(connection, max_message=max_message)
+        exchange = NatsExchange(connection, self.journal)
+        await store.start()
+        await exchange.start()
+        ports = Ports(
+            store=store,
+            delay=JetStreamDelayQueue(connection),
+            letters=JetStreamDeadLetters(connection),
+            exchange=exchange,
+            journal=self.journal,
+            clock=SystemClock(),
+        )
+        return store, Serving(connection, ports, self.config, self.readiness.expect)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """Await `work`, or None as soon as the daemon is told to end."""
+        doing = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.event.wait())
+        try:
+            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            doing.cancel()
+            stopping.cancel()
+
+    def _state_changed(self, state: State, error: BaseException | None) -> None:
+        text = str(error) if error is not None else ""
+        match state:
+            case "disconnected":
+                if self._store is not None:
+                    self._store.connection_lost()
+                if self._serving is not None:
+                    self._serving.connection_lost()
+                self._note(happenings.Disconnected(text))
+            case "reconnected":
+                self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
+            case "closed":
+                self._note(happenings.ConnectionClosed(text))
+                self._stop(NO_CONNECTION)
+            case "error":
+                self._note(happenings.Trouble("nats", text))
+            case _:
+                pass
+
+    def _publish(self, subject: str, body: bytes) -> None:
+        if self._connection is not None:
+            self._connection.publish(subject, body)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end_signal)
+        loop.add_signal_handler(signal.SIGINT, self._end_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _end_signal(self) -> None:
+        if self._stop.event.is_set():
+            os._exit(FAILED)  # a second signal: at once, whatever runs
+        self._stop(OK)
+
+    async def _follow_configuration(self) -> None:
+        while True:
+            await self._reload_now.wait()
+            self._reload_now.clear()
+            try:
+                await self._apply(self._reload())
+            except ConfigError as error:
+                self._note(happenings.ConfigRefused(tuple(error.lines)))
+            except AjcError as error:
+                self._note(happenings.ConfigRefused((str(error),)))
+
+    async def _apply(self, config: Config) -> None:
+        refused = restart_needed(self.config, config)
+        changed = [key for key in changed_keys(self.config, config) if key not in refused]
+        # what cannot change while running stays as it was
+        config = config.model_copy(
+            update={
+                "nats": self.config.nats,
+                "exec": self.config.exec,
+                "http": self.config.http,
+                "queues": {name: config.queues.get(name, old) for name, old in self.config.queues.items()},
+            }
+        )
+        if config.log.level != self.config.log.level:
+            self.logs.level = config.log.level
+            self.journal.rewire()
+        self.config = config
+        assert self._connection is not None  # only a serving daemon follows
+        assert self._serving is not None
+        await prepare_stores(self._connection, config)
+        await self._serving.apply(config)
+        self._note(happenings.ConfigApplied(tuple(changed), tuple(refused)))
+
+    def _note(self, detail: happenings.Detail) -> None:
+        self.journal.note(detail)
+
+
+async def run(config: Config, reload: Callable[[], Config]) -> int:
+    """Run one daemon to its end and return its exit code; `reload` reads the configuration again (SIGHUP)."""
+    return await Daemon(config, reload).run()
+
+
+def connect_options(nats: NatsConfig) -> ConnectOptions:
+    """Return how to connect: the configuration's section over the context or environment. Raises as `ajc.context.resolve`."""
+    options = resolve(nats.url or None, nats.context or None)
+    own = {
+        "creds": nats.creds,
+        "nkey": nats.nkey,
+        "user": nats.user,
+        "password": nats.password,
+        "token": nats.token,
+        "jetstream_domain": nats.jetstream_domain,
+        "tls_ca": nats.tls.ca,
+        "tls_cert": nats.tls.cert,
+        "tls_key": nats.tls.key,
+    }
+    return msgspec.structs.replace(options, **{key: value for key, value in own.items() if value})

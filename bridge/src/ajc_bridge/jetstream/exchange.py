@@ -1,0 +1,96 @@
+"""Requests to responders over NATS core, with an inbox of their own: late and second replies are noticed and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ajc.connection import Connection, Message
+from ajc.exchange import ExecReply, ExecRequest, read_reply
+from ajc_bridge.happenings import ReplyIgnored
+from ajc_bridge.ports import Journal
+
+_REMEMBERED: Final = 8_192
+
+
+class _Waiting:
+    """One request that waits for its reply."""
+
+    __slots__ = ("future", "task_id", "type")
+
+    def __init__(self, future: asyncio.Future[Message | None], task_id: str, type_: str) -> None:
+        self.future = future
+        self.task_id = task_id
+        self.type = type_
+
+
+class NatsExchange:
+    """`ports.Exchange` over request-reply."""
+
+    def __init__(self, connection: Connection, journal: Journal) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._loop = asyncio.get_running_loop()
+        self._inbox = f"{connection.inbox_prefix}.exec.{id(self):x}."
+        self._inbox_length = len(self._inbox)
+        self._table: dict[str, _Waiting] = {}
+        self._over: dict[str, tuple[str, str, str]] = {}
+        self._next = 0
+
+    async def start(self) -> None:
+        """Open the inbox of replies."""
+        await self._connection.subscribe(f"{self._inbox}*", self._replied)
+
+    @property
+    def limit(self) -> int:
+        """The server's limit; see `ports.Exchange.limit`."""
+        return self._connection.max_payload
+
+    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+        """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing."""
+        self._next += 1
+        token = f"{self._next:x}"
+        waiting = _Waiting(self._loop.create_future(), request.task_id, request.type)
+        self._table[token] = waiting
+        kind = "late"
+        timer = self._loop.call_at(until, _give_up, waiting.future)
+        try:
+            if not self._connection.connected:
+                # sent when there is a server again, and only if there is still time
+                async with asyncio.timeout_at(until):
+                    await self._connection.wait_connected()
+            self._connection.publish(subject, request.body, headers=request.headers(), reply=self._inbox + token)
+            message = await waiting.future
+            if message is None:
+                return None
+            kind = "duplicate"
+            return read_reply(message.headers, message.body)
+        except TimeoutError:
+            return None
+        finally:
+            timer.cancel()
+            del self._table[token]
+            self._remember(token, (kind, waiting.type, waiting.task_id))
+
+    def _remember(self, token: str, what: tuple[str, str, str]) -> None:
+        over = self._over
+        over[token] = what
+        if len(over) > _REMEMBERED:
+            del over[next(iter(over))]
+
+    def _replied(self, message: Message) -> None:
+        token = message.subject[self._inbox_length :]
+        waiting = self._table.get(token)
+        if waiting is not None:
+            if not waiting.future.done():
+                waiting.future.set_result(message)
+            else:
+                self._journal.note(ReplyIgnored("duplicate", waiting.type, waiting.task_id))
+            return
+        kind, type_, task_id = self._over.get(token, ("late", "", ""))
+        self._journal.note(ReplyIgnored(kind, type_, task_id))
+
+
+def _give_up(future: asyncio.Future[Message | None]) -> None:
+    if not future.done():
+        future.set_result(None)

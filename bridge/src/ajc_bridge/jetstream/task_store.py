@@ -1,0 +1,226 @@
+"""The task store on JetStream: batched direct reads, saves by revision.
+
+All loads asked for within one turn of the event loop leave as one batched direct get. A copy that lags may answer it; whoever
+must know asks with `leader=True`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from typing import Final
+
+import msgspec
+
+from ajc import subjects
+from ajc.connection import Connection, Message
+from ajc.errors import MalformedTask, NotFound, StoreError, TooLarge, Unavailable
+from ajc.failpoint import reach
+from ajc.instant import Instant
+from ajc.store_errors import NO_MESSAGE
+from ajc.task import Task
+from ajc_bridge.decision.admission import Record
+
+_MAX_BATCH: Final = 500
+_READ_SECONDS: Final = 5.0
+_SAVE_SECONDS: Final = 5.0
+_STATUS: Final = b"NATS/1.0 "
+_TTL_NS: Final = 1_000_000_000
+_HEADERS_ROOM: Final = 128
+
+
+class _Batch:
+    """One batched read under way: what is still missing."""
+
+    __slots__ = ("deadline", "missing")
+
+    def __init__(self, missing: dict[str, asyncio.Future[Record | None]], deadline: float) -> None:
+        self.missing = missing
+        self.deadline = deadline
+
+
+class JetStreamTaskStore:
+    """`ports.TaskStore` on the stream CHORIA_AJ_TASKS; `max_message` is the stream's own limit in bytes, -1 for none."""
+
+    def __init__(self, connection: Connection, *, max_message: int = -1) -> None:
+        self._connection = connection
+        self._max_message = max_message
+        self._loop = asyncio.get_running_loop()
+        self._wanted: dict[str, list[asyncio.Future[Record | None]]] = {}
+        self._batches: dict[str, _Batch] = {}
+        self._inbox = ""
+        self._next = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._get = connection.api_subject(f"DIRECT.GET.{subjects.TASKS_STREAM}")
+
+    async def start(self) -> None:
+        """Open the inbox of batched reads."""
+        self._inbox = f"{self._connection.inbox_prefix}.get.{id(self):x}."
+        await self._connection.subscribe(f"{self._inbox}*", self._arrived)
+
+    def connection_lost(self) -> None:
+        """Fail every read under way: its answer was lost with the connection."""
+        for token in list(self._batches):
+            self._fail(token, Unavailable("the connection broke while a task was read"))
+
+    async def load(self, task_id: str, *, leader: bool = False) -> Record | None:
+        """Return the record; see `ports.TaskStore.load`."""
+        if leader:
+            return await self._load_from_leader(task_id)
+        future: asyncio.Future[Record | None] = self._loop.create_future()
+        if not self._wanted:
+            self._loop.call_soon(self._send_wanted)
+        self._wanted.setdefault(task_id, []).append(future)
+        return await future
+
+    def _send_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        ids = list(wanted)
+        for start in range(0, len(ids), _MAX_BATCH):
+            self._send_batch({task_id: wanted[task_id] for task_id in ids[start : start + _MAX_BATCH]})
+
+    def _send_batch(self, wanted: dict[str, list[asyncio.Future[Record | None]]]) -> None:
+        self._next += 1
+        token = f"{self._next:x}"
+        missing: dict[str, asyncio.Future[Record | None]] = {}
+        for task_id, futures in wanted.items():
+            first = missing[subjects.task_subject(task_id)] = futures[0]
+            for other in futures[1:]:
+                first.add_done_callback(lambda done, other=other: _copy(done, other))
+        self._batches[token] = _Batch(missing, self._loop.time() + _READ_SECONDS)
+        body = msgspec.json.encode({"multi_last": list(missing)})
+        try:
+            self._connection.publish(self._get, body, reply=self._inbox + token)
+        except (Unavailable, TooLarge) as error:
+            self._fail(token, Unavailable(str(error)))
+            return
+        if self._timer is None:
+            self._timer = self._loop.call_later(0.1, self._sweep)
+
+    def _arrived(self, message: Message) -> None:
+        token = message.subject[len(self._inbox) :]
+        batch = self._batches.get(token)
+        if batch is None or message.headers is None:
+            return
+        if message.headers.startswith(_STATUS):
+            self._batch_ended(token, batch, message.headers[9:12])
+            return
+        subject, revision, stored_at = read_direct_headers(message.headers)
+        future = batch.missing.pop(subject, None)
+        if future is not None and not future.done():
+            future.set_result(make_record(subject.rpartition(".")[2], message.body, revision, stored_at))
+        if not batch.missing:
+            del self._batches[token]
+
+    def _batch_ended(self, token: str, batch: _Batch, status: bytes) -> None:
+        if status in (b"204", b"404"):
+            # the end of the batch: what has not come is not there
+            del self._batches[token]
+            for future in batch.missing.values():
+                if not future.done():
+                    future.set_result(None)
+        elif status == b"503":
+            self._fail(token, Unavailable("nobody answers direct reads of the task store"))
+        else:
+            self._fail(token, Unavailable(f"a direct read of the task store was refused with {status.decode()}"))
+
+    def _fail(self, token: str, error: Unavailable) -> None:
+        batch = self._batches.pop(token, None)
+        if batch is None:
+            return
+        for future in batch.missing.values():
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # a caller that was cancelled meanwhile never looks
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for token, batch in list(self._batches.items()):
+            if batch.deadline <= now:
+                self._fail(token, Unavailable("no answer in time to a read of the task store"))
+        self._timer = self._loop.call_later(0.1, self._sweep) if self._batches else None
+
+    async def _load_from_leader(self, task_id: str) -> Record | None:
+        query = {"last_by_subj": subjects.task_subject(task_id)}
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{subjects.TASKS_STREAM}", query, timeout=_READ_SECONDS)
+        except NotFound as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise Unavailable(f"the task store cannot be read: {error}") from error
+        except StoreError as error:
+            raise Unavailable(f"the task store cannot be read: {error}") from error
+        message = answer["message"]
+        body = base64.b64decode(message.get("data", ""))
+        return make_record(task_id, body, int(message["seq"]), Instant.parse(message["time"]))
+
+    async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
+        """Store the record by revision; see `ports.TaskStore.save`."""
+        if ttl_ns is None:
+            headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % revision
+        else:
+            seconds = max(1, -(-ttl_ns // _TTL_NS))
+            headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\nNats-TTL: %ds\r\n\r\n" % (revision, seconds)
+        try:
+            ack = await self._connection.stored(
+                subjects.task_subject(task_id), body, headers=headers, timeout=_SAVE_SECONDS
+            )
+        except (NotFound, StoreError) as error:
+            raise Unavailable(f"the task store refused a save: {error}") from error
+        return ack.seq
+
+    @property
+    def limit(self) -> int:
+        """The most bytes of a record: the server's limit, or the stream's own; see `ports.TaskStore.limit`."""
+        limit = self._connection.max_payload
+        return (min(limit, self._max_message) if self._max_message > 0 else limit) - _HEADERS_ROOM
+
+    async def discard(self, task_id: str, revision: int) -> None:
+        """Remove the record, unless it has another revision by now."""
+        reach("settle.save_sent")
+        with contextlib.suppress(NotFound):
+            await self._connection.api(
+                f"STREAM.MSG.DELETE.{subjects.TASKS_STREAM}", {"seq": revision, "no_erase": True}, timeout=_SAVE_SECONDS
+            )
+
+
+def _copy(done: asyncio.Future[Record | None], other: asyncio.Future[Record | None]) -> None:
+    if other.done():
+        return
+    if done.cancelled():
+        other.cancel()
+    elif (error := done.exception()) is not None:
+        other.set_exception(error)
+    else:
+        other.set_result(done.result())
+
+
+def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
+    """Return subject, sequence and time of a message that a direct get answered with.
+
+    The server writes these headers itself, behind the stored message's own, so the last of each name counts.
+    """
+    return (
+        _last_value(block, b"\r\nNats-Subject: ").decode("utf-8", "replace"),
+        int(_last_value(block, b"\r\nNats-Sequence: ")),
+        Instant.parse(_last_value(block, b"\r\nNats-Time-Stamp: ").decode("ascii")),
+    )
+
+
+def _last_value(block: bytes, name: bytes) -> bytes:
+    start = block.rfind(name)
+    if start < 0:
+        return b"0"
+    start += len(name)
+    return block[start : block.find(b"\r\n", start)]
+
+
+def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant) -> Record:
+    """Decode a stored record; one that is no task is a record all the same, and says why."""
+    try:
+        return Record(task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=Task.decode(body))
+    except MalformedTask as error:
+        return Record(
+            task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=None, malformed=str(error)
+        )

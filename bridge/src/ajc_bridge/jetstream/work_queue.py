@@ -1,0 +1,164 @@
+"""One queue's items on JetStream: the pull consumer WORKERS of CHORIA_AJ_Q_<queue>.
+
+One pull is under way at a time. It is a one-shot pull (`no_wait` with an expiry): it brings what is there and ends, or waits
+for a first item. The delivered message carries the item's own subject, so the queue's subscription tells whose it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from ajc import subjects
+from ajc.connection import Connection, Message, Subscription
+from ajc.errors import NotFound, Unavailable
+from ajc_bridge.ports import Lease
+
+_GRACE_SECONDS: Final = 3.0
+_RENEW_SECONDS: Final = 5.0
+_STATUS: Final = b"NATS/1.0 "
+_ENDED: Final = (b"404", b"408")
+_GONE: Final = (b"409", b"503")
+
+
+class _Pull:
+    """The pull under way."""
+
+    __slots__ = ("came", "deliver", "done", "token", "want")
+
+    def __init__(self, token: str, want: int, deliver: Callable[[Lease], None], done: asyncio.Future[None]) -> None:
+        self.token = token
+        self.want = want
+        self.came = 0
+        self.deliver = deliver
+        self.done = done
+
+
+class JetStreamWorkQueue:
+    """`ports.WorkQueue` on a work-queue stream. `lease_ns` is the consumer's ack wait."""
+
+    def __init__(self, connection: Connection, queue: str, lease_ns: int) -> None:
+        self.queue = queue
+        self.lease_seconds = lease_ns / 1e9
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._stream = subjects.queue_stream(queue)
+        self._next_subject = connection.api_subject(f"CONSUMER.MSG.NEXT.{self._stream}.{subjects.CONSUMER}")
+        self._inbox = f"{connection.inbox_prefix}.pull.{id(self):x}."
+        self._count = 0
+        self._pull: _Pull | None = None
+        self._subscription: Subscription | None = None
+        self._late: Callable[[Lease], None] | None = None
+
+    async def start(self, late: Callable[[Lease], None]) -> None:
+        """Open the inbox of pulls. `late` takes items that come when no pull waits for them any more."""
+        self._late = late
+        self._subscription = await self._connection.subscribe(f"{self._inbox}*", self._arrived)
+
+    async def stop(self) -> None:
+        """Close the inbox. Nothing may be under way."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def connection_lost(self) -> None:
+        """End the pull under way: the server has forgotten it with the connection."""
+        if self._pull is not None and not self._pull.done.done():
+            self._pull.done.set_exception(Unavailable("the connection broke during a pull"))
+
+    async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
+        """Pull; see `ports.WorkQueue.pull`. Raises `Unavailable` when the consumer is gone or does not answer."""
+        self._count += 1
+        token = f"{self._inbox}{self._count:x}"
+        pull = self._pull = _Pull(token, want, deliver, self._loop.create_future())
+        expires = b', "expires": %d' % int(wait * 1e9) if wait > 0 else b""
+        body = b'{"batch": %d, "no_wait": true%b}' % (want, expires)
+        try:
+            self._connection.publish(self._next_subject, body, reply=token)
+            # a time-out of its own, since a lost pull is never answered
+            timer = self._loop.call_later(wait + _GRACE_SECONDS, _expire, pull.done)
+            try:
+                await pull.done
+            finally:
+                timer.cancel()
+        except Unavailable:
+            if pull.came == 0:
+                raise
+        finally:
+            self._pull = None
+        return pull.came
+
+    def _arrived(self, message: Message) -> None:
+        if message.reply.startswith("$JS.ACK."):
+            self._item(message)
+            return
+        pull = self._pull
+        if pull is None or message.headers is None or not message.headers.startswith(_STATUS):
+            return
+        if message.subject != pull.token or pull.done.done():
+            return
+        status = message.headers[9:12]
+        if status in _ENDED:
+            pull.done.set_result(None)
+        elif status in _GONE:
+            text = message.headers[13:].split(b"\r\n", 1)[0].decode("utf-8", "replace")
+            pull.done.set_exception(Unavailable(f"the queue's consumer refuses pulls: {text or status.decode()}"))
+
+    def _item(self, message: Message) -> None:
+        now = self._loop.time()
+        fields = message.reply.rsplit(".", 5)
+        lease = Lease(
+            queue=self.queue,
+            subject_id=message.subject.rpartition(".")[2],
+            body=message.body,
+            deliveries=int(fields[1]),
+            backlog=int(fields[5]),
+            token=message.reply,
+            until=now + self.lease_seconds,
+            received=now,
+        )
+        pull = self._pull
+        if pull is None:
+            if self._late is not None:
+                self._late(lease)
+            return
+        pull.came += 1
+        if pull.came >= pull.want and not pull.done.done():
+            pull.done.set_result(None)
+        pull.deliver(lease)
+
+    def ack(self, lease: Lease) -> None:
+        """Acknowledge, without waiting: a lost ack leads to a redelivery, which finds the final state."""
+        self._answer(lease, b"+ACK")
+
+    def nak(self, lease: Lease) -> None:
+        """Give the item back at once."""
+        self._answer(lease, b"-NAK")
+
+    def _answer(self, lease: Lease, body: bytes) -> None:
+        if lease.lost or self._loop.time() >= lease.until:
+            # another delivery may be running: the server would take this ack for it
+            lease.lost = True
+            return
+        try:
+            self._connection.publish(lease.token, body)
+        except Unavailable:
+            return  # the item is redelivered, and its record says what became of it
+
+    async def renew(self, lease: Lease) -> None:
+        """Send +WPI and wait for the server's word; the lease counts from when it was sent."""
+        sent = self._loop.time()
+        await self._connection.request(lease.token, b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
+        lease.until = sent + self.lease_seconds
+
+    async def forget(self, sequence: int) -> None:
+        """Delete an item by its stream sequence. Idempotent."""
+        try:
+            await self._connection.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence})
+        except NotFound:
+            return
+
+
+def _expire(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_exception(Unavailable("no answer to a pull in time"))

@@ -1,0 +1,123 @@
+"""Admitting a leased item: load its record, ask the decision, and save it `active` by revision before anything runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ajc.errors import Conflict, MalformedItem, TooLarge
+from ajc.failpoint import reach
+from ajc.subjects import is_id
+from ajc.work_item import WorkItem
+from ajc_bridge.decision.admission import Admission, Arrival, Drop, Record, Run, Wait, admit
+from ajc_bridge.decision.outcome import TaskTooLarge
+from ajc_bridge.decision.policy import QueuePolicy
+from ajc_bridge.decision.settlement import Attempt, decide
+from ajc_bridge.decision.transition import Transition
+from ajc_bridge.happenings import ItemDropped, ItemWaits, RevisionConflict, TaskSaved, UnknownState
+from ajc_bridge.pipeline.saving import load_surely, save_surely
+from ajc_bridge.ports import Lease, Ports
+
+REQUEST_HEADER_ROOM = 640
+"""Bytes that a request's headers have at most, beside the names in them."""
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """An attempt that may run: its record is `active` at `revision`, and `body` is that record."""
+
+    attempt: Attempt
+    revision: int
+    body: bytes
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """No run: this transition on the record at `revision` is the answer."""
+
+    task_id: str
+    transition: Transition
+    revision: int
+
+
+async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitted | Settled | None:
+    """Answer the arrival of an item; None when somebody else owns the task, or the lease is over.
+
+    A copy of the store that lags may have answered first: where that shows, the leader is asked and the decision made anew.
+    """
+    arrival = make_arrival(lease)
+    item = arrival.item
+    task_id = item.task_id if item is not None and is_id(item.task_id) else ""
+    for leader in (False, True):
+        record = await _load(ports, task_id, leader=leader) if task_id else None
+        reach("admit.loaded")
+        if lease.lost:
+            return None
+        admission = admit(record, arrival, policy, ports.clock.now())
+        if isinstance(admission, Drop) and not leader and task_id:
+            continue
+        if not isinstance(admission, Run):
+            _tell(ports, lease, record, admission)
+            revision = record.revision if record is not None else 0
+            return Settled(task_id or lease.subject_id, admission.transition, revision)
+        assert record is not None  # only a record can be run
+        attempt = Attempt(admission.before, admission.active, item.waits if item is not None else 0)
+        try:
+            return await _activate(ports, policy, lease, attempt, record.revision)
+        except Conflict:
+            continue
+    ports.journal.note(RevisionConflict(lease.queue, task_id))
+    return None
+
+
+def make_arrival(lease: Lease) -> Arrival:
+    """Read the leased item."""
+    try:
+        item = WorkItem.decode(lease.body)
+    except MalformedItem:
+        item = None
+    return Arrival(
+        queue=lease.queue,
+        subject_id=lease.subject_id,
+        item=item,
+        item_bytes=lease.body,
+        deliveries=lease.deliveries,
+    )
+
+
+async def _load(ports: Ports, task_id: str, *, leader: bool) -> Record | None:
+    return await load_surely(ports.store, task_id, leader=leader)
+
+
+async def _activate(
+    ports: Ports, policy: QueuePolicy, lease: Lease, attempt: Attempt, revision: int
+) -> Admitted | Settled:
+    active = attempt.active
+    body = active.encode()
+    names = len(active.id) + 2 * len(active.type) + len(lease.queue)
+    limit = min(ports.store.limit, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
+    if len(body) <= limit:
+        reach("admit.active_sent")
+        try:
+            saved = await save_surely(ports, lease.queue, active.id, body, revision)
+        except TooLarge as error:
+            limit = error.limit
+        else:
+            reach("admit.active_saved")
+            ports.journal.note(TaskSaved(active, lease.queue, saved))
+            return Admitted(attempt, saved, body)
+    transition = decide(attempt, TaskTooLarge(len(body), limit), policy, ports.clock.now())
+    return Settled(active.id, transition, revision)
+
+
+def _tell(ports: Ports, lease: Lease, record: Record | None, admission: Admission) -> None:
+    task_id = lease.subject_id
+    match admission:
+        case Wait(transition):
+            state = record.task.state if record is not None and record.task is not None else ""
+            waits = transition.schedule.waits if transition.schedule is not None else 0
+            ports.journal.note(ItemWaits(lease.queue, task_id, transition.reason, state, waits))
+            if transition.reason == "unknown_state":
+                ports.journal.note(UnknownState(lease.queue, task_id, state))
+        case Run():
+            pass
+        case _:
+            if admission.transition.task is None and admission.transition.schedule is None:
+                ports.journal.note(ItemDropped(lease.queue, task_id, admission.transition.reason))

@@ -1,0 +1,126 @@
+"""One attempt: the request to whoever serves the type, and its outcome."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+import msgspec
+
+from ajc import subjects
+from ajc.errors import TooLarge, Unavailable
+from ajc.exchange import ExecReply, ExecRequest
+from ajc.failpoint import reach
+from ajc_bridge.decision.outcome import (
+    Busy,
+    Failed,
+    Malformed,
+    NoResponder,
+    Outcome,
+    Succeeded,
+    Terminated,
+    TimedOut,
+)
+from ajc_bridge.decision.policy import QueuePolicy, TimeBudget, cap, time_budget
+from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, RetryAfterIgnored
+from ajc_bridge.pipeline.admit import Admitted
+from ajc_bridge.ports import Lease, Ports
+
+CATCHALL: Final = "catchall"
+REQUESTS_WHILE_BUSY: Final = 3
+
+
+class ExecPolicy(msgspec.Struct, frozen=True):
+    """Where requests go: the subjects' prefix, and whether a type that nobody serves goes to the catch-all."""
+
+    prefix: str = "ajc.exec"
+    catchall: bool = False
+
+
+async def dispatch(
+    ports: Ports, policy: QueuePolicy, exec_policy: ExecPolicy, lease: Lease, admitted: Admitted
+) -> Outcome:
+    """Send the request, wait for its reply within the attempt's time, and return what came of it."""
+    active = admitted.attempt.active
+    started = ports.clock.monotonic()
+    budget = time_budget(active, policy, ports.clock.now())
+    request = _request(policy, lease, admitted, budget)
+    ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
+    outcome = await _ask(ports, exec_policy, request, budget, started + budget.wait_ns / 1e9)
+    reach("dispatch.replied")
+    ended = ports.clock.monotonic()
+    ports.journal.note(
+        AttemptEnded(
+            lease.queue,
+            active.type,
+            active.id,
+            active.tries,
+            outcome.word,
+            int((started - lease.received) * 1e9),
+            int((ended - started) * 1e9),
+            "" if isinstance(outcome, Succeeded) else getattr(outcome, "text", ""),
+        )
+    )
+    return outcome
+
+
+def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: TimeBudget) -> ExecRequest:
+    active = admitted.attempt.active
+    return ExecRequest(
+        task_id=active.id,
+        type=active.type,
+        queue=lease.queue,
+        try_number=active.tries,
+        max_tries=cap(active, policy),
+        deadline=budget.handler_deadline,
+        timeout_ms=budget.handler_ns // 1_000_000,
+        body=admitted.body,
+    )
+
+
+async def _ask(
+    ports: Ports, exec_policy: ExecPolicy, request: ExecRequest, budget: TimeBudget, until: float
+) -> Outcome:
+    subject = subjects.exec_subject(exec_policy.prefix, request.type)
+    asked = 0
+    while True:
+        reach("dispatch.sent")
+        asked += 1
+        try:
+            reply = await ports.exchange.request(subject, request, until)
+        except TooLarge as error:
+            # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
+            return Malformed(str(error))
+        except Unavailable:
+            reply = None
+        if reply is None:
+            return TimedOut(budget.handler_ns, budget.at_deadline)
+        if reply.kind == "no_responder":
+            if exec_policy.catchall and not subject.endswith("." + CATCHALL):
+                subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
+                asked = 0
+                continue
+            return NoResponder(subjects.exec_subject(exec_policy.prefix, request.type))
+        if reply.retry_after_bad:
+            ports.journal.note(RetryAfterIgnored(request.type, request.task_id))
+        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY:
+            continue
+        return _outcome(ports, request, reply)
+
+
+def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply) -> Outcome:
+    match reply.kind:
+        case "success":
+            return Succeeded(reply.body)
+        case "terminate":
+            return Terminated(reply.text)
+        case "error":
+            return Failed(reply.text, reply.retry_after_ms)
+        case "busy":
+            return Busy(reply.text, reply.retry_after_ms)
+        case "malformed":
+            ports.journal.note(ReplyIgnored("malformed", request.type, request.task_id))
+            return Malformed(reply.text)
+        case "no_responder":
+            return NoResponder("")  # answered by the caller
+        case _:
+            assert_never(reply.kind)

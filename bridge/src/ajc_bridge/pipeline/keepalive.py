@@ -1,0 +1,71 @@
+"""Leases of running attempts: renewed in time, and given up when they ran out here (a stopped process, a server away)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+
+from ajc.errors import Unavailable
+from ajc_bridge.happenings import LeaseLost
+from ajc_bridge.ports import Clock, Journal, Lease, WorkQueue
+
+_LOOKS_PER_LEASE: Final = 12
+_SHORTEST_LOOK: Final = 0.02
+_LONGEST_LOOK: Final = 1.0
+
+
+class Keepalive:
+    """Watches the leases of one queue. `renews` False (a queue made by Go): a lease is never longer than its first time."""
+
+    def __init__(self, queue: WorkQueue, clock: Clock, journal: Journal, lease_ns: int, *, renews: bool) -> None:
+        self.lease_seconds = lease_ns / 1e9
+        self.renews = renews
+        self._queue = queue
+        self._clock = clock
+        self._journal = journal
+        self._leases: dict[int, Lease] = {}
+        self._renewing: set[int] = set()
+
+    def hold(self, lease: Lease) -> None:
+        """Watch this lease from now on."""
+        self._leases[id(lease)] = lease
+
+    def release(self, lease: Lease) -> None:
+        """Watch it no longer: its item is answered."""
+        self._leases.pop(id(lease), None)
+
+    async def run(self) -> None:
+        """Look at all leases again and again, until cancelled."""
+        async with anyio.create_task_group() as group:
+            while True:
+                await anyio.sleep(min(max(self.lease_seconds / _LOOKS_PER_LEASE, _SHORTEST_LOOK), _LONGEST_LOOK))
+                now = self._clock.monotonic()
+                for lease in list(self._leases.values()):
+                    left = lease.until - now
+                    if left <= 0:
+                        self._lost(lease)
+                    elif self.renews and left < self.lease_seconds * 2 / 3 and id(lease) not in self._renewing:
+                        self._renewing.add(id(lease))
+                        group.start_soon(self._renew, lease)
+
+    async def renew_if_short(self, lease: Lease) -> None:
+        """Renew now when under half of the lease is left: what the dispatch does before a request goes out."""
+        if self.renews and lease.until - self._clock.monotonic() < self.lease_seconds / 2:
+            self._renewing.add(id(lease))
+            await self._renew(lease)
+
+    async def _renew(self, lease: Lease) -> None:
+        try:
+            if not lease.lost:
+                await self._queue.renew(lease)
+        except Unavailable:
+            return  # looked at again in a moment, until it is over
+        finally:
+            self._renewing.discard(id(lease))
+
+    def _lost(self, lease: Lease) -> None:
+        if not lease.lost:
+            lease.lost = True
+            self._journal.note(LeaseLost(lease.queue, lease.subject_id))
+        self._leases.pop(id(lease), None)

@@ -1,0 +1,196 @@
+"""One queue: a free slot first, then a pull; each item then goes through the four stages in a row."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import anyio
+
+from ajc.errors import Unavailable
+from ajc.failpoint import reach
+from ajc_bridge.decision.outcome import Interrupted, Outcome, ResultTooLarge, Succeeded
+from ajc_bridge.decision.policy import QueuePolicy
+from ajc_bridge.decision.settlement import decide
+from ajc_bridge.happenings import PullFailed, Trouble
+from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item
+from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
+from ajc_bridge.pipeline.fair_share import FairShare
+from ajc_bridge.pipeline.keepalive import Keepalive
+from ajc_bridge.pipeline.settle import settle
+from ajc_bridge.ports import Lease, Ports, WorkQueue
+
+_LOOK_IN_SECONDS: Final = 0.1
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+_RESULT_ROOM: Final = 512
+
+
+class Lane:
+    """Serves one queue. `policy` and `exec_policy` may be replaced while it runs; the next item sees the new ones."""
+
+    def __init__(
+        self, ports: Ports, queue: WorkQueue, policy: QueuePolicy, exec_policy: ExecPolicy, share: FairShare
+    ) -> None:
+        self.policy = policy
+        self.exec_policy = exec_policy
+        self._ports = ports
+        self._queue = queue
+        self._share = share
+        self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy.lease_ns, renews=policy.renews)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dispatching: set[asyncio.Task[None]] = set()
+        self._interrupting = False
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._backlog = 0
+        self._reserved = 0
+        self.failing = False
+        self._intake: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """Items that are being worked on."""
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        """Take items in until `stop`, then return; what runs goes on."""
+        keeping = asyncio.create_task(self._keepalive.run())
+        self._intake = asyncio.create_task(self._take_in())
+        try:
+            await self._intake
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._intake.cancel()
+            try:
+                await self._idle.wait()
+            finally:
+                keeping.cancel()
+
+    def follow(self, policy: QueuePolicy) -> None:
+        """Take up another policy: the next item sees it, and leases are kept by it from now on."""
+        self.policy = policy
+        self._keepalive.lease_seconds = policy.lease_ns / 1e9
+        self._keepalive.renews = policy.renews
+
+    def stop(self) -> None:
+        """Take no further item in. What a pull under way still brings is given back at once."""
+        self._stopping = True
+        if self._intake is not None:
+            self._intake.cancel()
+
+    def interrupt(self) -> None:
+        """End every attempt that still waits for its reply: its task is put back uncounted and its item given back."""
+        self._interrupting = True
+        for task in self._dispatching:
+            task.cancel()
+
+    def abandon(self) -> None:
+        """Drop what still runs, unsettled: the leases end by themselves and the items come again."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _take_in(self) -> None:
+        name = self._queue.queue
+        hungry = True
+        pause = _FIRST_PAUSE
+        while not self._stopping:
+            grant = await self._share.acquire(name, hungry=hungry)
+            if self._stopping:
+                self._share.release(name, grant.slots)
+                return
+            self._reserved = grant.slots
+            came = 0
+            try:
+                came = await self._queue.pull(grant.slots, grant.wait, self.take)
+                self.failing = False
+            except Unavailable as error:
+                self.failing = True
+                self._ports.journal.note(PullFailed(name, str(error)))
+            finally:
+                self._share.release(name, self._reserved)
+                self._reserved = 0
+            if self.failing:
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            looked_in = not hungry and grant.wait == 0
+            hungry = came > 0 and self._backlog > 0
+            if came == 0 and looked_in:
+                await anyio.sleep(_LOOK_IN_SECONDS)
+
+    def take(self, lease: Lease) -> None:
+        """Start on a leased item. One that comes after its pull was given up takes a slot beyond those reserved."""
+        self._backlog = lease.backlog
+        if self._stopping:
+            self._queue.nak(lease)
+            return
+        reserved = self._reserved > 0
+        if reserved:
+            self._reserved -= 1
+        reach("lease.pulled")
+        self._share.start(self._queue.queue, reserved=reserved)
+        self._keepalive.hold(lease)
+        task = asyncio.create_task(self._work(lease))
+        self._tasks.add(task)
+        self._idle.clear()
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._share.finish(self._queue.queue)
+        if not self._tasks:
+            self._idle.set()
+
+    async def _work(self, lease: Lease) -> None:
+        try:
+            await self._through(lease)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon; its item comes again)
+            self._ports.journal.note(Trouble(f"item {lease.subject_id}", f"{type(error).__name__}: {error}"))
+        finally:
+            self._keepalive.release(lease)
+
+    async def _through(self, lease: Lease) -> None:
+        ports, policy = self._ports, self.policy
+        admitted = await admit_item(ports, policy, lease)
+        if admitted is None:
+            return
+        if isinstance(admitted, Settled):
+            await settle(ports, self._queue, lease, admitted.task_id, admitted.transition, admitted.revision)
+            return
+        outcome = await self._attempt(lease, admitted)
+        transition = decide(admitted.attempt, outcome, policy, ports.clock.now())
+        if isinstance(outcome, Succeeded) and not self._surely_fits(admitted.body, outcome.body):
+            assert transition.task is not None  # a success is saved
+            limit = ports.store.limit
+            if len(transition.task.encode()) > limit:
+                too_large = ResultTooLarge(len(outcome.body), limit)
+                transition = decide(admitted.attempt, too_large, policy, ports.clock.now())
+        await settle(ports, self._queue, lease, admitted.attempt.active.id, transition, admitted.revision)
+
+    def _surely_fits(self, record: bytes, result: bytes) -> bool:
+        # base64 makes four bytes of three; that much room needs no exact look
+        return len(record) + 2 * len(result) + _RESULT_ROOM <= self._ports.store.limit
+
+    async def _attempt(self, lease: Lease, admitted: Admitted) -> Outcome:
+        if self._interrupting:
+            return Interrupted()
+        await self._keepalive.renew_if_short(lease)
+        current = asyncio.current_task()
+        assert current is not None
+        self._dispatching.add(current)
+        try:
+            return await dispatch(self._ports, self.policy, self.exec_policy, lease, admitted)
+        except asyncio.CancelledError:
+            if not self._interrupting:
+                raise
+            current.uncancel()
+            return Interrupted()
+        finally:
+            self._dispatching.discard(current)

@@ -1,0 +1,111 @@
+"""Performing a transition: save -> event -> dead letter -> schedule -> item, each acknowledged before the next.
+
+A crash anywhere in between leads to a redelivery, which the admission answers by playing the tail again; every write in it is
+idempotent. A lost revision means that somebody else owns the task: nothing more is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+import anyio
+
+from ajc.errors import Conflict, Unavailable
+from ajc.failpoint import reach
+from ajc.task import Task
+from ajc.work_item import WorkItem
+from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Transition
+from ajc_bridge.happenings import DeadLettered, RevisionConflict, TaskParked, TaskSaved, TaskSettled, Trouble
+from ajc_bridge.pipeline.saving import FIRST_PAUSE, LONGEST_PAUSE, save_surely
+from ajc_bridge.ports import Lease, Ports, WorkQueue
+
+_PARKING = frozenset({"no_responder", "busy"})
+
+
+async def settle(ports: Ports, queue: WorkQueue, lease: Lease, task_id: str, transition: Transition, revision: int) -> bool:
+    """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost."""
+    reach("settle.begin")
+    task = transition.task
+    body = b""
+    if task is not None:
+        body = task.encode()
+        if transition.discard:
+            await _perform_dead_letter(ports, transition.dead_letter, body)
+            await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
+            ports.journal.note(TaskSaved(task, queue.queue, 0))
+        else:
+            reach("settle.save_sent")
+            try:
+                revision = await save_surely(
+                    ports, queue.queue, task_id, body, revision, ttl_ns=transition.ttl_ns
+                )
+            except Conflict:
+                ports.journal.note(RevisionConflict(queue.queue, task_id))
+                return False
+            reach("settle.saved")
+            ports.journal.note(TaskSaved(task, queue.queue, revision))
+            reach("settle.event_sent")
+    if not transition.discard:
+        await _perform_dead_letter(ports, transition.dead_letter, body)
+    await _perform_schedule(ports, queue.queue, task_id, transition)
+    _answer_item(queue, lease, transition.item)
+    reach("settle.acked")
+    _tell(ports, queue.queue, task_id, task, transition)
+    return True
+
+
+async def _perform_dead_letter(ports: Ports, letter: DeadLetter | None, body: bytes) -> None:
+    if letter is None:
+        return
+    content = body if letter.body is None else letter.body
+    await _until_done(ports, "dead letter", lambda: ports.letters.publish(letter, content))
+    reach("settle.dead_lettered")
+    ports.journal.note(DeadLettered(letter.queue, letter.type, letter.task_id, letter.reason))
+
+
+async def _perform_schedule(ports: Ports, queue: str, task_id: str, transition: Transition) -> None:
+    schedule = transition.schedule
+    if schedule is None:
+        return
+    item = WorkItem(task_id=task_id, waits=schedule.waits)
+    await _until_done(ports, "schedule", lambda: ports.delay.schedule(queue, task_id, schedule.at, item))
+    reach("settle.scheduled")
+
+
+def _answer_item(queue: WorkQueue, lease: Lease, verdict: ItemVerdict) -> None:
+    match verdict:
+        case ItemVerdict.ACK:
+            queue.ack(lease)
+        case ItemVerdict.NAK:
+            queue.nak(lease)
+        case ItemVerdict.LEAVE:
+            pass
+        case _:
+            assert_never(verdict)
+
+
+def _tell(ports: Ports, queue: str, task_id: str, task: Task | None, transition: Transition) -> None:
+    if task is None:
+        return
+    schedule = transition.schedule
+    if schedule is not None and transition.reason in _PARKING:
+        delay = max(0, schedule.at - ports.clock.now())
+        ports.journal.note(TaskParked(queue, task.type, task_id, schedule.waits, delay, task.last_err))
+    ports.journal.note(
+        TaskSettled(queue, task.type, task_id, transition.reason, task.state, task.tries, task.last_err)
+    )
+
+
+async def _until_done(ports: Ports, what: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat an idempotent step, however long the server is away."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await step()
+        except Unavailable as error:
+            ports.journal.note(Trouble(what, str(error)))
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        else:
+            return

@@ -1,0 +1,135 @@
+"""What the pipeline needs of the world, as protocols. `jetstream/` keeps them on NATS, `ajc_bridge.memory` in a process.
+
+Every method that waits may raise `ajc.errors.Unavailable`: there is no server, or no answer in time, and whether the call
+took effect is unknown. Times named `until` are seconds of the loop's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from ajc.exchange import ExecReply, ExecRequest
+from ajc.instant import Instant
+from ajc.work_item import WorkItem
+from ajc_bridge.decision.admission import Record
+from ajc_bridge.decision.transition import DeadLetter
+from ajc_bridge.happenings import Detail
+
+
+class Lease(msgspec.Struct, eq=False):
+    """One item of a queue, ours until `until` (monotonic seconds) unless renewed.
+
+    `deliveries` is the server's count, from 1. `backlog` is how many items waited behind this one. `token` names the delivery
+    to the queue. `lost` is set when the lease ran out here: no ack of any kind is sent for it any more.
+    """
+
+    queue: str
+    subject_id: str
+    body: bytes
+    deliveries: int
+    backlog: int
+    token: str
+    until: float
+    received: float
+    lost: bool = False
+
+
+class TaskStore(Protocol):
+    """The records of tasks, each with its revision."""
+
+    async def load(self, task_id: str, *, leader: bool = False) -> Record | None:
+        """Return the newest record known, None when there is none. `leader` asks the one copy that cannot lag."""
+
+    async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
+        """Store `body` if the record's revision is still `revision` (0: there is none), and return the new revision.
+
+        `ttl_ns` lets the record vanish by itself after that time. Raises `Conflict`, `TooLarge` (known before anything is
+        sent) and `Unavailable`.
+        """
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that a record may have."""
+
+    async def discard(self, task_id: str, revision: int) -> None:
+        """Remove the record. Idempotent."""
+
+
+class WorkQueue(Protocol):
+    """The items of one queue."""
+
+    queue: str
+
+    async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
+        """Ask for up to `want` items and hand each to `deliver` as it comes; return how many came.
+
+        Ends as soon as what was there has come; waits up to `wait` seconds for a first one (0: not at all).
+        """
+
+    def ack(self, lease: Lease) -> None:
+        """The item is done with: the queue forgets it. Sent without waiting."""
+
+    def nak(self, lease: Lease) -> None:
+        """Give the item back at once, for anybody."""
+
+    async def renew(self, lease: Lease) -> None:
+        """Make the lease last its full time again, from now, and set its `until`."""
+
+    async def forget(self, sequence: int) -> None:
+        """Remove an item that is never delivered again."""
+
+
+class DelayQueue(Protocol):
+    """Items that come back later; one per task."""
+
+    async def schedule(self, queue: str, task_id: str, at: Instant, item: WorkItem) -> None:
+        """Let `item` arrive in `queue` at that instant, in place of any schedule the task has there."""
+
+
+class DeadLetters(Protocol):
+    """The tasks that ended badly; one letter per task and queue."""
+
+    async def publish(self, letter: DeadLetter, body: bytes) -> None:
+        """Store the letter, in place of an earlier one of the same task."""
+
+
+class Exchange(Protocol):
+    """The way to responders."""
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that a request may have, headers and body together."""
+
+    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+        """Send the request and wait for its reply; None when none came until then."""
+
+
+class Journal(Protocol):
+    """Who is told of what happens."""
+
+    def note(self, detail: Detail) -> None:
+        """Tell every sink that wants this kind of detail. Never raises, never waits."""
+
+
+class Clock(Protocol):
+    """The time of day, as a port so that the pipeline has no hidden clock."""
+
+    def now(self) -> Instant:
+        """Return the instant, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards, for leases and time-outs."""
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """All of the world that the pipeline sees, handed to each stage."""
+
+    store: TaskStore
+    delay: DelayQueue
+    letters: DeadLetters
+    exchange: Exchange
+    journal: Journal
+    clock: Clock
