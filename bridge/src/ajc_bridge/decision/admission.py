@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import ClassVar, Final, TypeAlias
 
-from ajc.exchange import clean_text
-from ajc.work_item import WorkItem
 from msgspec import Struct
 
 from ajc.duration import MILLISECOND, MINUTE, SECOND
+from ajc.exchange import clean_text
 from ajc.instant import Instant
 from ajc.subjects import is_id, is_type
 from ajc.task import Task
+from ajc.work_item import WorkItem
 from ajc_bridge.decision.lifecycle import (
     ACTIVE,
     BLOCKED,
@@ -160,7 +160,7 @@ def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Ins
     if not tries_left(task, policy):
         return _expire(task, task.last_err or TRIES_TEXT, "tries", policy, now)
     if state == BLOCKED:
-        return _wait("blocked", not_after_deadline(now.plus(BLOCKED_WAIT_NS), task), item.waits)
+        return _wait("blocked", not_after_deadline(now.plus(BLOCKED_WAIT_NS), task, now), item.waits)
     if arrival.exhausted:
         return _expire(task, task.last_err or TRIES_TEXT, "tries", policy, now)
     return Run(task, apply(task, _START, now))

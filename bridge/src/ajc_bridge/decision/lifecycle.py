@@ -36,6 +36,10 @@ WAITING: Final = frozenset({UNKNOWN, NEW, RETRY})
 KNOWN: Final = FINAL | WAITING | {ACTIVE, BLOCKED}
 
 
+MAX_TRIES: Final = 2**63 - 1
+"""What a record can hold: Go refuses one with more."""
+
+
 class IllegalTransition(AjcError):  # noqa: N818 - named like the rest of the tree
     """A step that the table does not hold: a fault of this program, never of its input."""
 
@@ -102,7 +106,8 @@ class Start(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:
         """Make it active from now; what the last attempt left behind goes."""
-        return task.replace(state=ACTIVE, tries=task.tries + 1, tried=now, last_err="", next_try_at=None)
+        tries = task.tries + 1 if task.tries < MAX_TRIES else MAX_TRIES
+        return task.replace(state=ACTIVE, tries=tries, tried=now, last_err="", next_try_at=None)
 
 
 class Complete(Change, frozen=True):
@@ -141,7 +146,7 @@ class PutBack(Change, frozen=True):
         state = self.before.state
         return task.replace(
             state=RETRY if state == ACTIVE else state,
-            tries=task.tries - 1,
+            tries=self.before.tries,
             tried=self.before.tried,
             last_err=self.text,
             next_try_at=self.at,
@@ -211,5 +216,5 @@ def apply(task: Task, change: Change, now: Instant) -> Task:
     """Give the task after the change; raises IllegalTransition for a step that the table does not hold."""
     after = change.on(task, now)
     if after.state not in LEGAL[change.step].get(task.state, _NOWHERE):
-        raise IllegalTransition(task.id, change.step, task.state, after.state)
+        raise IllegalTransition(task.id, str(change.step), task.state, after.state)
     return after

@@ -36,6 +36,8 @@ MAX_RETRY_AFTER_NS: Final = 30 * DAY
 FIRST_WAIT_NS: Final = SECOND
 MAX_PARKED_NS: Final = 10 * SECOND
 MAX_BUSY_NS: Final = 30 * SECOND
+MOST_DOUBLINGS: Final = 10
+"""Beyond every limit above a second: a count of waits without one would build huge numbers."""
 SAVE_HEADERS: Final = 256
 """Bytes that a save's own headers (expected revision, age) may take."""
 LETTER_HEADERS: Final = 1_024
@@ -100,13 +102,12 @@ def tries_left(task: Task, policy: QueuePolicy) -> bool:
 
 def growing_ns(first_ns: int, waits: int, most_ns: int) -> int:
     """Give `first_ns`, doubled for each wait before this one, `most_ns` at most."""
-    doublings = min(max(waits, 0), most_ns.bit_length())  # a hostile count of waits must not build a huge number
-    return min(first_ns << doublings, most_ns)
+    return min(first_ns << min(waits, MOST_DOUBLINGS), most_ns)
 
 
-def not_after_deadline(at: Instant, task: Task) -> Instant:
+def not_after_deadline(at: Instant, task: Task, now: Instant) -> Instant:
     """Move an item that would come after the task's deadline to the deadline, so that it expires on time."""
-    return at if task.deadline is None or at <= task.deadline else task.deadline.utc()
+    return at if task.deadline is None or at <= task.deadline else max(task.deadline, now)
 
 
 def _failed(
@@ -117,7 +118,7 @@ def _failed(
     delay = _asked_ns(retry_after_ms)
     if delay is None:
         delay = policy.backoff.delay_ns(active.id, active.tries)
-    at = not_after_deadline(now.plus(delay), active)
+    at = not_after_deadline(now.plus(delay), active, now)
     return Transition.later("retry", apply(active, Retry(text, at), now), at, counted=True)
 
 
@@ -130,9 +131,9 @@ def _terminated(active: Task, text: str, reason: str, policy: QueuePolicy, now: 
 
 
 def _put_back(attempt: Attempt, word: str, text: str, at: Instant, now: Instant) -> Transition:
-    at = not_after_deadline(at, attempt.active)
+    at = not_after_deadline(at, attempt.active, now)
     task = apply(attempt.active, PutBack(attempt.before, text, at), now)
-    return Transition.later(word, task, at, waits=max(attempt.waits, 0) + 1)
+    return Transition.later(word, task, at, waits=attempt.waits + 1)
 
 
 def _asked_ns(retry_after_ms: int | None) -> int | None:

@@ -1,0 +1,165 @@
+"""The table of legal steps, whole; and what each step writes."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from decision_cases import EARLIER, ID, NOW, after, make_task
+
+from ajc.errors import AjcError
+from ajc.task import FINAL_STATES, Result, TaskState
+from ajc_bridge.decision.lifecycle import (
+    CREATED,
+    FINAL,
+    KNOWN,
+    LEGAL,
+    Cancel,
+    Change,
+    Complete,
+    Expire,
+    IllegalTransition,
+    PutBack,
+    Refuse,
+    Retry,
+    RetryById,
+    Start,
+    Step,
+    Terminate,
+    apply,
+)
+
+UNFINISHED = ["", "new", "retry", "active", "blocked"]
+FINISHED = ["complete", "expired", "terminated", "queue_error", "unreachable"]
+
+CHANGES: dict[str, tuple[Change, list[str], str]] = {
+    "run": (Start(), ["", "new", "retry", "active"], "active"),
+    "complete": (Complete(b"x"), ["active"], "complete"),
+    "retry": (Retry("x", NOW), ["active"], "retry"),
+    "put back as new": (PutBack(make_task("new"), "x", None), ["active"], "new"),
+    "put back as retry": (PutBack(make_task("retry"), "x", None), ["active"], "retry"),
+    "put back as the empty state": (PutBack(make_task(""), "x", None), ["active"], ""),
+    "put back after an abandoned attempt": (PutBack(make_task("active"), "x", None), ["active"], "retry"),
+    "put back as blocked": (PutBack(make_task("blocked"), "x", None), [], "blocked"),
+    "put back as final": (PutBack(make_task("expired"), "x", None), [], "expired"),
+    "expire": (Expire("x", "tries"), UNFINISHED, "expired"),
+    "terminate": (Terminate("x", "terminated"), UNFINISHED, "terminated"),
+    "cancel": (Cancel("x"), UNFINISHED, "terminated"),
+    "refuse": (Refuse("x"), ["", "new", "retry", "blocked"], "queue_error"),
+    "retry by id": (RetryById("Q"), FINISHED, "retry"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("state", [*UNFINISHED, *FINISHED, "paused"])
+def test_only_the_steps_of_the_table_are_taken(name: str, state: str) -> None:
+    change, befores, after_ = CHANGES[name]
+    task = make_task(state)
+    if state in befores:
+        assert apply(task, change, NOW).state == after_
+        return
+    with pytest.raises(IllegalTransition) as caught:
+        apply(task, change, NOW)
+    assert isinstance(caught.value, AjcError)
+    assert str(caught.value) == f"task {ID}: no step {str(change.step)!r} leads from {state!r} to {after_!r}"
+
+
+def test_a_final_state_is_left_by_an_explicit_retry_alone() -> None:
+    leaving = {(step, before) for step, befores in LEGAL.items() for before in befores if before in FINAL}
+    assert leaving == {(Step.RETRY_BY_ID, state) for state in FINAL}
+    assert set(FINISHED) == FINAL == FINAL_STATES
+
+
+def test_the_table_knows_every_state_and_every_step() -> None:
+    befores = {before for rows in LEGAL.values() for before in rows}
+    afters = {after_ for rows in LEGAL.values() for afters in rows.values() for after_ in afters}
+    assert befores | afters | CREATED == KNOWN == set(TaskState)
+    assert set(LEGAL) | {Step.CREATE} == set(Step)
+    assert {"new", "blocked"} == CREATED
+
+
+def test_the_table_holds_no_more_than_these_tests_say() -> None:
+    expected = {
+        (str(change.step), before, after_) for change, befores, after_ in CHANGES.values() for before in befores
+    }
+    table = {
+        (str(step), before, after_)
+        for step, rows in LEGAL.items()
+        for before, afters in rows.items()
+        for after_ in afters
+    }
+    assert table == expected
+
+
+def test_the_table_cannot_be_changed() -> None:
+    for step, state in product([Step.RUN], ["new"]):
+        with pytest.raises(TypeError):
+            LEGAL[step] = {}  # type: ignore[index]
+        with pytest.raises(TypeError):
+            LEGAL[step][state] = frozenset()  # type: ignore[index]
+
+
+FULL = make_task(
+    "active",
+    tries=3,
+    tried=EARLIER,
+    last_err="before",
+    next_try_at=EARLIER,
+    result=Result.of_bytes(b"old", EARLIER),
+    dead_letter="tries",
+    cancelled=EARLIER,
+)
+
+
+def test_run_writes() -> None:
+    assert apply(FULL, Start(), NOW) == FULL.replace(tries=4, tried=NOW, last_err="", next_try_at=None)
+
+
+def test_complete_writes() -> None:
+    assert apply(FULL, Complete(b"new"), NOW) == FULL.replace(
+        state="complete", result=Result.of_bytes(b"new", NOW), last_err="", next_try_at=None
+    )
+
+
+def test_retry_writes() -> None:
+    assert apply(FULL, Retry("500", after(7)), NOW) == FULL.replace(state="retry", last_err="500", next_try_at=after(7))
+
+
+def test_put_back_writes() -> None:
+    before = make_task("retry", tries=2, tried=EARLIER.plus(-9))
+    assert apply(FULL, PutBack(before, "busy", after(7)), NOW) == FULL.replace(
+        state="retry", tries=2, tried=EARLIER.plus(-9), last_err="busy", next_try_at=after(7)
+    )
+
+
+def test_expire_writes() -> None:
+    assert apply(FULL, Expire("late", "deadline"), NOW) == FULL.replace(
+        state="expired", last_err="late", next_try_at=None, dead_letter="deadline"
+    )
+
+
+def test_terminate_writes() -> None:
+    assert apply(FULL, Terminate("no", "terminated"), NOW) == FULL.replace(
+        state="terminated", last_err="no", next_try_at=None, dead_letter="terminated"
+    )
+
+
+def test_cancel_writes_the_instant_and_no_dead_letter() -> None:
+    task = FULL.replace(cancelled=None, dead_letter="")
+    assert apply(task, Cancel("mistake"), NOW) == task.replace(
+        state="terminated", last_err="cancelled: mistake", next_try_at=None, cancelled=NOW
+    )
+
+
+def test_refuse_writes() -> None:
+    task = FULL.replace(state="new")
+    assert apply(task, Refuse("full"), NOW) == task.replace(
+        state="queue_error", last_err="full", next_try_at=None, dead_letter="queue_error"
+    )
+
+
+def test_retry_by_id_clears_the_result_and_keeps_tries_and_last_err() -> None:
+    task = FULL.replace(state="expired")
+    assert apply(task, RetryById("OTHER"), NOW) == task.replace(
+        state="retry", queue="OTHER", result=None, next_try_at=None, cancelled=None, dead_letter=""
+    )
