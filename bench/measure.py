@@ -89,7 +89,7 @@ class Bench:
     def start_bridge(self, queues: list[str], concurrency: int = 200) -> subprocess.Popen[bytes]:
         config = self.folder / f"{queues[0]}.toml"
         lines = [f'[nats]\nurl = "{self.server.url}"', f"[bridge]\nconcurrency = {concurrency}"]
-        lines += ['[http]\nlisten = "off"', '[log]\nlevel = "warning"']
+        lines += ['[http]\nlisten = "off"', '[log]\nlevel = "warn"']
         lines += [f"[queues.{queue}]" for queue in queues]
         config.write_text("\n".join(lines) + "\n")
         return self.start("-m", "ajc_bridge", "run", "--config", str(config))
