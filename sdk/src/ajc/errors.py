@@ -46,7 +46,10 @@ SHOWN_CHARACTERS = 80  # of a refused value in a message: enough to recognise it
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a value that cannot even be shown must not hide what is wrong with it
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 

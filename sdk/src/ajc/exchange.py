@@ -91,7 +91,9 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
             task_id, task_type, queue = task_id or task.id, task_type or task.type, queue or task.queue
             try_number = max(task.tries, 1) if try_number is None else try_number
             max_tries = max(task.max_tries, 0) if max_tries is None else max_tries
-        deadline, timeout_ms = _times(found.get("AJ-Handler-Deadline"), numbers["AJ-Timeout-Ms"], now or Instant.now())
+        deadline, timeout_ms = _times(
+            found.get("AJ-Handler-Deadline"), numbers["AJ-Timeout-Ms"], Instant.now() if now is None else now
+        )
         return cls(
             task_id=task_id or "",
             type=task_type or "",
@@ -168,7 +170,7 @@ def reply_headers(
 
 
 def clean_text(text: str | bytes) -> str:
-    """Make a text fit for storing: no controls but tab and newline, U+FFFD for what is not UTF-8, at most 4,096 bytes."""
+    """Make a text fit for storing: no controls but tab and newline, no invalid UTF-8, 4,096 bytes at most."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "ajc-go")
     if not text.isprintable():

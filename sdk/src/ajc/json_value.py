@@ -13,7 +13,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_value(value: Any, field: str) -> bytes:
-    """Write any value that msgspec can encode (dataclasses, structs, datetimes, UUIDs, …) as JSON; else InvalidValue."""
+    """Write any value that msgspec can encode (dataclasses, structs, datetimes, UUIDs) as JSON; else InvalidValue."""
     try:
         encoded = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError) as error:

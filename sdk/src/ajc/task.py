@@ -195,7 +195,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
     def _keeps(self, key: str) -> bool:
         """Whether a kept member is written: a key of ours is, until it has a value of ours."""
-        return key not in _KEYS or (key in _OWN and not getattr(self, key))
+        return key not in _KEYS or (key in _OWN and getattr(self, key) in (None, ""))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
