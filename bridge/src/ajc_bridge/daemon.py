@@ -102,6 +102,9 @@ class Daemon:
             except (InvalidValue, NotFound) as error:
                 self.logs.say("error", "bridge.refused", str(error))
                 code = MISCONFIGURED
+            except Exception as error:  # noqa: BLE001  (the process ends, with a line that says why)
+                self._note(happenings.Trouble("daemon", _causes(error)))
+                code = FAILED
             finally:
                 if self._connection is not None:
                     await self._connection.close()
@@ -127,6 +130,7 @@ class Daemon:
         async with anyio.create_task_group() as group:
             group.start_soon(serving.keep_bound)
             group.start_soon(serving.watch)
+            group.start_soon(serving.rescue)
             group.start_soon(self._follow_configuration)
             await self._stop.event.wait()
             group.cancel_scope.cancel()
@@ -178,7 +182,7 @@ class Daemon:
             journal=self.journal,
             clock=SystemClock(),
         )
-        return store, Serving(connection, ports, self.config, self.readiness.expect)
+        return store, Serving(connection, store, ports, self.config, self.readiness.expect)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """Await `work`, or None as soon as the daemon is told to end."""
@@ -271,6 +275,13 @@ class Daemon:
 async def run(config: Config, reload: Callable[[], Config]) -> int:
     """Run one daemon to its end and return its exit code; `reload` reads the configuration again (SIGHUP)."""
     return await Daemon(config, reload).run()
+
+
+def _causes(error: BaseException) -> str:
+    """Return the errors within an exception group, in one line."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_causes(inner) for inner in error.exceptions)
+    return f"{type(error).__name__}: {error}"
 
 
 def connect_options(nats: NatsConfig) -> ConnectOptions:

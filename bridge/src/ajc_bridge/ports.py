@@ -58,16 +58,10 @@ class TaskStore(Protocol):
         """Remove the record. Idempotent."""
 
 
-class WorkQueue(Protocol):
-    """The items of one queue."""
+class Items(Protocol):
+    """Where the verdict on an item goes."""
 
     queue: str
-
-    async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
-        """Ask for up to `want` items and hand each to `deliver` as it comes; return how many came.
-
-        Ends as soon as what was there has come; waits up to `wait` seconds for a first one (0: not at all).
-        """
 
     def ack(self, lease: Lease) -> None:
         """The item is done with: the queue forgets it. Sent without waiting."""
@@ -75,11 +69,18 @@ class WorkQueue(Protocol):
     def nak(self, lease: Lease) -> None:
         """Give the item back at once, for anybody."""
 
+
+class WorkQueue(Items, Protocol):
+    """The items of one queue."""
+
+    async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
+        """Ask for up to `want` items and hand each to `deliver` as it comes; return how many came.
+
+        Ends as soon as what was there has come; waits up to `wait` seconds for a first one (0: not at all).
+        """
+
     async def renew(self, lease: Lease) -> None:
         """Make the lease last its full time again, from now, and set its `until`."""
-
-    async def forget(self, sequence: int) -> None:
-        """Remove an item that is never delivered again."""
 
 
 class DelayQueue(Protocol):
@@ -105,6 +106,38 @@ class Exchange(Protocol):
 
     async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
         """Send the request and wait for its reply; None when none came until then."""
+
+
+class Stranded(msgspec.Struct, frozen=True):
+    """An item that its queue holds and will never deliver again. `sequence` names it to the queue."""
+
+    sequence: int
+    subject_id: str
+    body: bytes
+    deliveries: int
+
+
+class Census(Protocol):
+    """What no delivery will bring back: items at their delivery cap, and tasks without an item."""
+
+    async def exhausted(self, sequence: int) -> Stranded | None:
+        """Return the item that the server gave up, None when it is gone."""
+
+    async def stranded(self) -> list[Stranded]:
+        """Return the items that are stranded beyond doubt; one that may still be leased is not among them."""
+
+    async def forget(self, item: Stranded) -> None:
+        """Remove the item from its queue. Idempotent."""
+
+    async def has_item(self, task_id: str) -> bool:
+        """Tell whether the queue holds an item of this task, or the delay queue one that will come."""
+
+
+class RecordScan(Protocol):
+    """The task store's records, read once each in the order of their last change."""
+
+    async def next(self, most: int) -> list[Record]:
+        """Return up to `most` records behind those returned before; none at the end, from where a later call goes on."""
 
 
 class Journal(Protocol):

@@ -9,16 +9,19 @@ from typing import Final
 import anyio
 import msgspec
 
-from ajc.connection import Connection
+from ajc.connection import Connection, Subscription
 from ajc.errors import AjcError, InvalidName, NotFound, Unavailable
 from ajc.queue import QueueInfo
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
+from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, served_names
+from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.lane import Lane
+from ajc_bridge.pipeline.rescue import SCAN_PAUSE, SCAN_SECONDS, ExhaustedItems, OrphanedTasks
 from ajc_bridge.ports import Ports
 
 LOOK_SECONDS: Final = 10.0
@@ -31,18 +34,28 @@ class _Served(msgspec.Struct):
     info: QueueInfo
     queue: JetStreamWorkQueue
     lane: Lane
+    census: JetStreamCensus
+    advisories: Subscription
     task: asyncio.Task[None]
+    rescuing: asyncio.Task[None]
 
 
 class Serving:
     """Lanes for all queues of the configuration (or all there are), with their slots."""
 
     def __init__(
-        self, connection: Connection, ports: Ports, config: Config, expect: Callable[[list[str]], None]
+        self,
+        connection: Connection,
+        store: JetStreamTaskStore,
+        ports: Ports,
+        config: Config,
+        expect: Callable[[list[str]], None],
     ) -> None:
         self.config = config
         self._connection = connection
+        self._store = store
         self._ports = ports
+        self._orphans = OrphanedTasks(ports, JetStreamRecordScan(connection))
         self._expect = expect
         self._share = FairShare(config.bridge.concurrency, ports.journal)
         self._served: dict[str, _Served] = {}
@@ -97,7 +110,17 @@ class Serving:
         self._share.add(name, info.priority, info.max_concurrent)
         lane = Lane(self._ports, queue, policy, exec_policy, self._share)
         await queue.start(lane.take)
-        self._served[name] = _Served(info, queue, lane, asyncio.create_task(lane.run()))
+        census = JetStreamCensus(self._connection, self._store, name)
+        exhausted = ExhaustedItems(self._ports, census, lambda: lane.policy)
+        self._served[name] = _Served(
+            info,
+            queue,
+            lane,
+            census,
+            await census.listen(exhausted.given_up),
+            asyncio.create_task(lane.run()),
+            asyncio.create_task(exhausted.run()),
+        )
         self._ports.journal.note(
             QueueBound(
                 queue=name,
@@ -141,8 +164,24 @@ class Serving:
     async def _let_go(self, name: str) -> None:
         served = self._served.pop(name)
         served.lane.stop()
+        served.rescuing.cancel()
         self._share.remove(name)
         await served.queue.stop()
+        await served.advisories.unsubscribe()
+
+    async def rescue(self) -> None:
+        """Look for tasks that wait without an item, as long as there is capacity to spare, until cancelled."""
+        while True:
+            seen = 0
+            if self._share.busy * 2 <= self.config.bridge.concurrency:
+                policies = {name: served.lane.policy for name, served in self._served.items()}
+                censuses = {name: served.census for name, served in self._served.items()}
+                evicting = {name: _evicts(served.info) for name, served in self._served.items()}
+                try:
+                    seen = await self._orphans.look(policies, censuses, evicting)
+                except Unavailable:
+                    seen = 0  # looked at again
+            await anyio.sleep(SCAN_PAUSE if seen else SCAN_SECONDS)
 
     async def apply(self, config: Config) -> None:
         """Take up a new configuration: weights, limits, backoff, retention, the number of slots."""
@@ -155,6 +194,7 @@ class Serving:
         """Take nothing further in, let what runs end within `seconds`, put the rest back; return how many those were."""
         for served in self._served.values():
             served.lane.stop()
+            served.rescuing.cancel()
         tasks = [served.task for served in self._served.values()]
         if not tasks:
             return 0
@@ -180,4 +220,9 @@ class Serving:
             for task in done:
                 if task in {served.task for served in self._served.values()}:
                     task.result()
+
+
+def _evicts(info: QueueInfo) -> bool:
+    """Whether the queue lets items go unseen: the oldest when it is full, or those that are too old."""
+    return info.when_full == "discard_old" or info.max_age_ns > 0
 

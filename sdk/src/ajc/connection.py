@@ -29,6 +29,7 @@ State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
 StateCallback = Callable[[State, BaseException | None], None]
 
 _SWEEP_SECONDS: Final = 0.05
+_STATUS: Final = b"NATS/1.0 "
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 _LOW_WATER: Final = 1 << 20
 
@@ -60,7 +61,7 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 class _Pending:
     """One outstanding request."""
 
-    __slots__ = ("deadline", "future", "seconds", "subject", "through_reconnect")
+    __slots__ = ("deadline", "future", "many", "seconds", "subject", "through_reconnect")
 
     def __init__(
         self, future: asyncio.Future[Message], deadline: float, subject: str, seconds: float, *, through_reconnect: bool
@@ -69,6 +70,7 @@ class _Pending:
         self.deadline = deadline
         self.subject = subject
         self.seconds = seconds
+        self.many: list[Message] | None = None
         self.through_reconnect = through_reconnect
 
 
@@ -213,6 +215,24 @@ class Connection:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         return future
 
+    async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Message]:
+        """Send a request that many messages answer, and return them once the status message that ends them has come.
+
+        An end with 404 (nothing there) is an empty list. Raises `NoResponders`, `Unavailable` for any other status, and what
+        `request` raises.
+        """
+        future = self.ask(subject, body, timeout=timeout)
+        many: list[Message] = []
+        self._table[f"{self._next:x}"].many = many
+        end = await future
+        assert end.headers is not None  # only a status message ends it
+        status = end.headers[len(_STATUS) : len(_STATUS) + 3]
+        if status == b"503":
+            raise NoResponders(subject)
+        if status not in (b"204", b"404"):
+            raise Unavailable(f"{subject} ended with status {status.decode('utf-8', 'replace')}")
+        return many
+
     async def api(self, subject: str, payload: Any = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Ask JetStream's API (`subject` without its prefix), and return the decoded answer.
 
@@ -265,8 +285,15 @@ class Connection:
             self._sweeper = None
 
     def _answered(self, message: Message) -> None:
-        pending = self._table.pop(message.subject[self._inbox_length :], None)
-        if pending is not None and not pending.future.done():
+        name = message.subject[self._inbox_length :]
+        pending = self._table.get(name)
+        if pending is None:
+            return
+        if pending.many is not None and not (message.headers is not None and message.headers.startswith(_STATUS)):
+            pending.many.append(message)
+            return
+        del self._table[name]
+        if not pending.future.done():
             pending.future.set_result(message)
 
     def _sweep(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -90,7 +91,10 @@ class FastParser(Parser):
                 header = data[start : start + header_size] if header_size else None
                 callback = callbacks.get(sid)
                 if callback is not None:
-                    callback(subject, reply, data[start + header_size : stop], header)
+                    try:
+                        callback(subject, reply, data[start + header_size : stop], header)
+                    except Exception as error:  # noqa: BLE001  (else nats-py's reading loop would end without a word)
+                        client.callback_failed(error)
                 else:
                     await client._process_msg(sid, subject, reply, data[start + header_size : stop], header)  # noqa: SLF001
                     if resets != self._resets:
@@ -112,6 +116,7 @@ class FastClient(Client):
         super().__init__()
         self._ps = FastParser(self)
         self.raw_callbacks: dict[int, RawCallback] = {}
+        self.callback_failed: Callable[[Exception], None] = _raise
         self._write_scheduled = False
         self._socket_backlog = 0
 
@@ -166,6 +171,10 @@ class FastClient(Client):
         self.raw_callbacks.pop(subscription._id, None)  # noqa: SLF001
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 async def _never(_message: Any) -> None:
     """Stand in for the callback of a raw subscription, whose messages never come this way."""
 
@@ -173,8 +182,11 @@ async def _never(_message: Any) -> None:
 def unavailable() -> str | None:
     """Say why the installed nats-py cannot carry this client, or None when it can.
 
-    Checked: the version this was written against, and every attribute and signature that is used.
+    Checked: the version this was written against, and every attribute and signature that is used. `AJC_FAST=0` in the
+    environment switches it off, for diagnosis.
     """
+    if os.environ.get("AJC_FAST") == "0":
+        return "switched off by AJC_FAST=0"
     version = getattr(nats, "__version__", None) or _distribution_version()
     if not version.startswith(_TESTED_VERSION):
         return f"nats-py {version} is not {_TESTED_VERSION}x"

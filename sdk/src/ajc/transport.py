@@ -250,7 +250,7 @@ class FastTransport(PublicTransport):
         self._limit = 0
 
     def _start(self) -> None:
-        pass  # the fast client writes by itself
+        self._fast.callback_failed = lambda error: self._on_state("error", error)
 
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
         """Append the protocol command; it leaves with all others of this turn of the loop."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from ajc import subjects
 from ajc.connection import Connection, Message, Subscription
-from ajc.errors import NotFound, Unavailable
+from ajc.errors import Unavailable
 from ajc_bridge.ports import Lease
 
 _GRACE_SECONDS: Final = 3.0
@@ -150,13 +150,6 @@ class JetStreamWorkQueue:
         sent = self._loop.time()
         await self._connection.request(lease.token, b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
         lease.until = sent + self.lease_seconds
-
-    async def forget(self, sequence: int) -> None:
-        """Delete an item by its stream sequence. Idempotent."""
-        try:
-            await self._connection.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence})
-        except NotFound:
-            return
 
 
 def _expire(done: asyncio.Future[None]) -> None:

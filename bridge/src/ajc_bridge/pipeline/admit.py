@@ -67,8 +67,8 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
     return None
 
 
-def make_arrival(lease: Lease) -> Arrival:
-    """Read the leased item."""
+def make_arrival(lease: Lease, *, exhausted: bool = False) -> Arrival:
+    """Read the leased item. `exhausted`: its queue will not deliver it again."""
     try:
         item = WorkItem.decode(lease.body)
     except MalformedItem:
@@ -79,6 +79,7 @@ def make_arrival(lease: Lease) -> Arrival:
         item=item,
         item_bytes=lease.body,
         deliveries=lease.deliveries,
+        exhausted=exhausted,
     )
 
 

@@ -18,12 +18,12 @@ from ajc.work_item import WorkItem
 from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Transition
 from ajc_bridge.happenings import DeadLettered, RevisionConflict, TaskParked, TaskSaved, TaskSettled, Trouble
 from ajc_bridge.pipeline.saving import FIRST_PAUSE, LONGEST_PAUSE, save_surely
-from ajc_bridge.ports import Lease, Ports, WorkQueue
+from ajc_bridge.ports import Items, Lease, Ports
 
 _PARKING = frozenset({"no_responder", "busy"})
 
 
-async def settle(ports: Ports, queue: WorkQueue, lease: Lease, task_id: str, transition: Transition, revision: int) -> bool:
+async def settle(ports: Ports, queue: Items, lease: Lease, task_id: str, transition: Transition, revision: int) -> bool:
     """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost."""
     reach("settle.begin")
     task = transition.task
@@ -73,7 +73,7 @@ async def _perform_schedule(ports: Ports, queue: str, task_id: str, transition: 
     reach("settle.scheduled")
 
 
-def _answer_item(queue: WorkQueue, lease: Lease, verdict: ItemVerdict) -> None:
+def _answer_item(queue: Items, lease: Lease, verdict: ItemVerdict) -> None:
     match verdict:
         case ItemVerdict.ACK:
             queue.ack(lease)

@@ -1,0 +1,155 @@
+"""What JetStream will not deliver again: items at `max_deliver`, and tasks whose item was evicted or never written.
+
+An item that reached its delivery cap stays in the stream, invisible. The server says so once, in an advisory; the sweep finds
+those whose advisory nobody heard: there are `messages - pending - ack pending` of them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from ajc import subjects
+from ajc.connection import Connection, Message, Subscription
+from ajc.errors import AjcError, MalformedItem, NotFound, StoreError, Unavailable
+from ajc.instant import Instant
+from ajc.topology import read_queue
+from ajc.work_item import WorkItem
+from ajc_bridge.decision.admission import Record
+from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record, read_direct_headers
+from ajc_bridge.ports import Stranded
+
+_LOOKED_AT: Final = 1_000
+_READ_SECONDS: Final = 5.0
+_ALL_TASKS: Final = "CHORIA_AJ.T.*"
+
+
+class JetStreamCensus:
+    """`ports.Census` of one queue."""
+
+    def __init__(self, connection: Connection, store: JetStreamTaskStore, queue: str) -> None:
+        self._connection = connection
+        self._store = store
+        self._queue = queue
+        self._stream = subjects.queue_stream(queue)
+
+    async def listen(self, exhausted: Callable[[int], None]) -> Subscription:
+        """Hand the sequence of each item that the server gives up to `exhausted`."""
+
+        def heard(message: Message) -> None:
+            try:
+                sequence = msgspec.json.decode(message.body, type=_Advisory).stream_seq
+            except msgspec.DecodeError:
+                return  # not from a server
+            exhausted(sequence)
+
+        subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{self._stream}.{subjects.CONSUMER}"
+        return await self._connection.subscribe(subject, heard)
+
+    async def exhausted(self, sequence: int) -> Stranded | None:
+        """Read one item; see `ports.Census.exhausted`."""
+        return await self._item({"seq": sequence})
+
+    async def stranded(self) -> list[Stranded]:
+        """Find what nobody was told of; see `ports.Census.stranded`.
+
+        The server does not say which items they are. Those whose task was last saved longer than two leases ago cannot be
+        running; only when they are exactly as many as are missing are they taken.
+        """
+        info = await read_queue(self._connection, self._queue)
+        if info.max_deliver <= 0 or not info.orphans:
+            return []
+        consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)
+        last = int(consumer["delivered"]["stream_seq"])
+        now = Instant.now()
+        found: list[Stranded] = []
+        sequence = 0
+        for _ in range(_LOOKED_AT):
+            item = await self._item({"seq": sequence + 1, "next_by_subj": f"CHORIA_AJ.Q.{self._queue}.*"})
+            if item is None or item.sequence > last:
+                break
+            sequence = item.sequence
+            if await self._is_old(item, now, 2 * info.lease_ns):
+                found.append(item)
+        return found if len(found) == info.orphans else []
+
+    async def _is_old(self, item: Stranded, now: Instant, age_ns: int) -> bool:
+        try:
+            task_id = WorkItem.decode(item.body).task_id
+        except MalformedItem:
+            return True
+        record = await self._store.load(task_id, leader=True) if subjects.is_id(task_id) else None
+        return record is None or now - record.stored_at > age_ns
+
+    async def forget(self, item: Stranded) -> None:
+        """Delete the item, unless its subject holds another one by now."""
+        try:
+            await self._api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": item.sequence})
+        except NotFound:
+            return
+
+    async def has_item(self, task_id: str) -> bool:
+        """Look in the queue, and in the delay stream; see `ports.Census.has_item`."""
+        places = (
+            (self._stream, subjects.item_subject(self._queue, task_id)),
+            (subjects.DELAY_STREAM, subjects.delay_schedule_subject(self._queue, task_id)),
+            (subjects.DELAY_STREAM, subjects.delay_fire_subject(self._queue, task_id)),
+            # what was on its way from the delay stream meanwhile is there now
+            (self._stream, subjects.item_subject(self._queue, task_id)),
+        )
+        for stream, subject in places:
+            try:
+                await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+            except NotFound:
+                continue
+            return True
+        return False
+
+    async def _item(self, query: dict[str, Any]) -> Stranded | None:
+        try:
+            answer = await self._api(f"STREAM.MSG.GET.{self._stream}", query)
+        except NotFound:
+            return None
+        message = answer["message"]
+        subject_id = str(message["subject"]).rpartition(".")[2]
+        return Stranded(int(message["seq"]), subject_id, base64.b64decode(message.get("data", "")), 1)
+
+    async def _api(self, subject: str, query: Any) -> dict[str, Any]:
+        try:
+            return await self._connection.api(subject, query, timeout=_READ_SECONDS)
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+
+
+class _Advisory(msgspec.Struct, frozen=True):
+    stream_seq: int
+
+
+class JetStreamRecordScan:
+    """`ports.RecordScan` by batched direct gets in the order of sequences."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._after = 0
+
+    async def next(self, most: int) -> list[Record]:
+        """Read on; see `ports.RecordScan.next`."""
+        query = {"seq": self._after + 1, "next_by_subj": _ALL_TASKS, "batch": most}
+        records: list[Record] = []
+        try:
+            for message in await self._connection.request_many(
+                self._connection.api_subject(f"DIRECT.GET.{subjects.TASKS_STREAM}"),
+                msgspec.json.encode(query),
+                timeout=_READ_SECONDS,
+            ):
+                assert message.headers is not None  # a direct get's answer has its place in the headers
+                subject, revision, stored_at = read_direct_headers(message.headers)
+                records.append(make_record(subject.rpartition(".")[2], message.body, revision, stored_at))
+        except AjcError as error:
+            raise Unavailable(f"the task store cannot be read: {error}") from error
+        if records:
+            self._after = records[-1].revision
+        return records
