@@ -24,7 +24,7 @@ async def dispatch_times(bench: Bench, samples: int) -> list[float]:
     bridge = bench.start_bridge(queues)
     took: list[float] = []
     try:
-        await stage.wait_for_pulls(bench.client, queues)
+        await stage.wait_for_pulls(bench.client, queues, bridge)
         await stage.wait_until_empty(bench.client, queues, 20)
         bench.client.publish(b"bench.stamp.on", b"")
         await bench.client.flush()

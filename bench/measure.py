@@ -100,7 +100,7 @@ class Bench:
         ids = await stage.prefill(self.client, names, tasks - queues)
         contender = start(names)
         try:
-            await stage.wait_for_pulls(self.client, names)
+            await stage.wait_for_pulls(self.client, names, contender)
             spent = cpu_seconds(contender.pid)
             server = cpu_seconds(self.server.process.pid)
             begin = time.monotonic()

@@ -167,10 +167,14 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> None:
             await asyncio.sleep(0.01)
 
 
-async def wait_for_pulls(client: WireClient, queues: list[str], seconds: float = 60) -> None:
-    """Until somebody has a pull outstanding on every queue."""
+async def wait_for_pulls(
+    client: WireClient, queues: list[str], contender: subprocess.Popen[bytes], seconds: float = 60
+) -> None:
+    """Until the contender has a pull outstanding on every queue; RuntimeError when it ends instead."""
 
     async def pulled(queue: str) -> bool:
+        if contender.poll() is not None:
+            raise RuntimeError(f"the contender ended with exit code {contender.returncode}")
         return bool((await client.api(f"CONSUMER.INFO.CHORIA_AJ_Q_{queue}.WORKERS")).get("num_waiting"))
 
     for queue in queues:
