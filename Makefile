@@ -1,0 +1,58 @@
+# Each target sets up what it needs: the environment in .venv, from locked requirements.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+BIN := .venv/bin
+READY := .venv/.ready
+JOBS ?= 4
+SEED ?= 1
+SECONDS ?= 120
+
+.PHONY: help setup demo test lint format bench chaos mutants lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+		|| grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.txt requirements/make-venv.sh sdk/pyproject.toml bridge/pyproject.toml
+	@PYTHON="$(PYTHON)" requirements/make-venv.sh
+	@touch $@
+
+setup: $(READY)  ## the environment: .venv with the locked requirements and both packages
+
+demo: $(READY)  ## a server, the bridge, three responders, a few hundred tasks; what was expected and what was seen
+	@$(BIN)/python -m demo
+
+test: $(READY)  ## every test, on real servers
+	@$(BIN)/python -m pytest -n $(JOBS) --durations 10
+
+lint: $(READY)  ## style, types, import directions, the compose file, the lock files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@! grep -nE '[a-z]+://|--(index-url|extra-index-url|find-links)' requirements/*.txt || { echo "a lock file names a place"; exit 1; }
+
+format: $(READY)  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## tasks per second, beside a floor that takes no decisions
+	$(BIN)/python bench/run.py
+
+chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120
+	$(BIN)/python tests/chaos/driver.py --seed $(SEED) --seconds $(SECONDS)
+
+mutants: $(READY)  ## a mutation test of the decisions
+	$(BIN)/python tests/decision/mutants.py
+
+lock: $(READY)  ## requirements/*.txt from requirements/*.in: versions and hashes
+	for name in dev bridge; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+			--system-certs requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+	done
+
+clean:  ## everything that is made, the environment too
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis mutants .mutmut-cache .ajc
