@@ -1,0 +1,248 @@
+"""`make chaos`: kill everything at random, for a seed and a time, then let the checker read what was seen.
+
+    python tests/chaos/driver.py --seed 7 --seconds 120          one run
+    python tests/chaos/driver.py --seeds 10 --seconds 120        seeds 1 to 10, one after the other
+
+A server of its own, two bridges, three responders, a producer with a mix of outcomes. Bridges and responders get
+SIGKILL, SIGTERM and SIGSTOP beyond the lease, the server gets SIGKILL; each is started again. The seed decides what
+happens when, as far as a shared machine's clock allows. Exit code 1 when a run broke a promise: the offending tasks'
+stories are printed, and the folder with all logs is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import ajc
+from ajc.errors import AjcError
+from chaos.checker import Violation, check
+from chaos.history import History, story
+from chaos.plans import SERVED, next_order
+from chaos.recorder import Recorder, connect, make_stores, quiet
+from chaos.world import Program, World
+
+HERE = Path(__file__).resolve().parent
+QUEUE = "CHAOS"
+LEASE, RUN_TIME = 2.0, 3.0
+SETTINGS = f"""
+[queues.{QUEUE}]
+lease = "{LEASE:g}s"
+max_run_time = "{RUN_TIME:g}s"
+max_concurrent = 1000
+backoff = "chaos"
+"""
+HEAD = """
+[bridge]
+drain = "2s"
+concurrency = 100
+[backoff.chaos]
+steps = ["50ms", "300ms", "600ms"]
+jitter = 0.5
+"""
+SHOWN = 5
+"""Stories printed in full."""
+
+
+class Result(NamedTuple):
+    seed: int
+    history: History
+    violations: list[Violation]
+    calm: bool
+
+    @property
+    def good(self) -> bool:
+        return self.calm and not self.violations
+
+
+class Chaos:
+    """One run of one seed in a folder of its own."""
+
+    def __init__(self, seed: int, seconds: float, rate: float, folder: Path, *, faults: bool = True) -> None:
+        self.seconds, self.rate, self.faults, self.seed = seconds, rate, faults, seed
+        self.orders, self.chance = random.Random(seed), random.Random(seed + 1_000_000)
+        self.folder = folder
+        self.logs = [folder / f"responder{number}.jsonl" for number in range(4)]
+        self.producing = True
+
+    async def run(self) -> Result:
+        with World(self.folder) as self.world:
+            client = await connect(self.world.server.url)
+            try:
+                await make_stores(client)
+                self.recorder = Recorder(client)
+                await self.recorder.start()
+                calm = await self._scenes()
+                history = await self.recorder.collect([QUEUE], self.logs)
+            finally:
+                await client.close()
+            ended = [program.name for program in self.world.programs if not program.running]
+        violations = check(history)
+        violations += [Violation("process-died", "", f"{name} ended by itself") for name in ended]
+        if not calm:
+            violations.append(Violation("not-calm", "", "items or schedules were left when the time was up"))
+        return Result(self.seed, history, violations, calm)
+
+    async def _scenes(self) -> bool:
+        bridges = [self.world.bridge(f"bridge{number}", SETTINGS, head=HEAD).start() for number in range(2)]
+        responders = [self._responder(number, SERVED).start() for number in range(3)]
+        late = self._responder(3, ("late",))
+        producer = asyncio.create_task(self._produce())
+        try:
+            if self.faults:
+                await self._break(bridges, responders, late)
+            else:
+                await asyncio.sleep(self.seconds / 2)
+                late.start()
+                await asyncio.sleep(self.seconds / 2)
+        finally:
+            self.producing = False
+            await asyncio.wait([producer], timeout=60)
+            producer.cancel()
+        if producer.done() and not producer.cancelled() and producer.exception():
+            raise RuntimeError("the producer failed") from producer.exception()
+        return await quiet(self.recorder.client, [QUEUE], 60 + self.seconds / 4)
+
+    def _responder(self, number: int, types: tuple[str, ...]) -> Program:
+        arguments = (self.world.server.url, f"responder{number}", str(self.logs[number]), ",".join(types))
+        return self.world.add(f"responder{number}", str(HERE / "responder.py"), *arguments)
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _produce(self) -> None:
+        """Enqueue at the rate, many at once; what was acknowledged is written down."""
+        under_way: set[asyncio.Task[None]] = set()
+        number = 0
+        async with ajc.connect(self.world.server.url) as client:
+            await client.ensure_queue(ajc.Queue(QUEUE, lease=LEASE, max_run_time=RUN_TIME, max_concurrent=1000))
+            while self.producing:
+                number += 1
+                under_way.add(asyncio.create_task(self._enqueue(client, f"c{self.seed}-{number:06d}")))
+                under_way = {task for task in under_way if not task.done()}
+                await asyncio.sleep(1 / self.rate if len(under_way) < 500 else 0.2)
+            if under_way:
+                await asyncio.wait(under_way, timeout=40)
+
+    async def _enqueue(self, client: ajc.Client, task: str) -> None:
+        order = next_order(self.orders, RUN_TIME)
+        self.recorder.plans[task] = order.plan(task)
+        try:
+            await client.enqueue(
+                order.type, order.payload, queue=QUEUE, id=task, deadline=order.seconds, max_tries=order.max_tries
+            )
+        except AjcError:
+            return  # not acknowledged: it may be there or not
+        self.recorder.acknowledged.add(task)
+
+    # -- faults -----------------------------------------------------------------------------------------------------
+
+    async def _break(self, bridges: list[Program], responders: list[Program], late: Program) -> None:
+        end = time.monotonic() + self.seconds
+        half = time.monotonic() + self.seconds / 2
+        await asyncio.sleep(2)
+        while time.monotonic() < end:
+            if late.process is None and time.monotonic() > half:
+                late.start()
+            act = self.chance.choices(
+                (
+                    "kill bridge",
+                    "stop bridge",
+                    "term bridge",
+                    "kill responder",
+                    "stop responder",
+                    "term responder",
+                    "server",
+                ),
+                (5, 2, 3, 3, 1, 2, 2),
+            )[0]
+            group = bridges if act.endswith("bridge") else responders
+            name = "bridge" if act.endswith("bridge") else "responder"
+            await self._do(act.split()[0], name, self.chance.choice(group))
+            await asyncio.sleep(self.chance.uniform(0.3, 2.5))
+        if late.process is None:
+            late.start()
+        for program in (*bridges, *responders):
+            if not program.running:
+                program.start()
+
+    async def _do(self, kind: str, target: str, program: Program) -> None:
+        if kind == "server":
+            self.recorder.fault("kill", "server", "nats-server")
+            self.world.server.kill()
+            await asyncio.sleep(self.chance.uniform(0, 1))
+            self.world.server.start()
+            return
+        self.recorder.fault(kind, target, program.name)
+        if kind == "stop":
+            program.send(signal.SIGSTOP)
+            await asyncio.sleep(LEASE * self.chance.uniform(0.3, 2))
+            program.send(signal.SIGCONT)
+            return
+        program.send(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+        await asyncio.to_thread(program.wait, 15)
+        await asyncio.sleep(self.chance.uniform(0, 1))
+        program.start()
+
+
+def report(result: Result, folder: Path) -> None:
+    history = result.history
+    ends = Counter(plan.does for plan in history.plans)
+    faults = Counter(f"{fault.kind} {fault.target}" for fault in history.faults)
+    print(f"seed {result.seed}: {len(history.acknowledged)} acknowledged of {len(history.plans)} {dict(ends)}")
+    print(
+        f"  {len(history.revisions)} saves, {len(history.requests)} requests, {len(history.letters)} dead letters, {dict(faults)}"
+    )
+    if result.good:
+        print("  no promise broken", flush=True)
+        return
+    print(f"  {len(result.violations)} VIOLATIONS: {dict(Counter(one.rule for one in result.violations))}")
+    for violation in result.violations[:50]:
+        print(f"  {violation.rule} {violation.task}: {violation.text}")
+    for task in list(dict.fromkeys(one.task for one in result.violations if one.task))[:SHOWN]:
+        print(f"--- {task}\n{story(history, task)}")
+    print(f"  seed {result.seed}; logs are in {folder}", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="kill everything at random, and check what was promised")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--seeds", type=int, default=1, help="this many, from 1")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--rate", type=float, default=30, help="tasks a second")
+    parser.add_argument("--no-faults", action="store_true", help="the same without any kill: stricter rules apply")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = arguments()
+    seeds = [chosen.seed] if chosen.seed is not None else range(1, chosen.seeds + 1)
+    bad = []
+    for seed in seeds:
+        folder = Path(tempfile.mkdtemp(prefix=f"ajc-chaos-{seed}-"))
+        chaos = Chaos(seed, chosen.seconds, chosen.rate, folder, faults=not chosen.no_faults)
+        result = asyncio.run(chaos.run())
+        report(result, folder)
+        if result.good:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            bad.append(seed)
+    print(
+        f"{len(list(seeds)) - len(bad)} of {len(list(seeds))} seeds kept every promise"
+        + (f"; broken: {bad}" if bad else "")
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

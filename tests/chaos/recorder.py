@@ -1,0 +1,167 @@
+"""Collects a history: a tap while the run goes on, then the stores and the responders' logs when it is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+
+from chaos.history import Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
+
+STREAMS = ("CHORIA_AJ_TASKS", "CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ")
+TAPPED = ("CHORIA_AJ.E.task_state.*", "CHORIA_AJ.Q.>", "CHORIA_AJ.D.>", "CHORIA_AJ.DLQ.>")
+
+
+async def connect(url: str) -> Client:
+    """A plain nats-py client that comes back whenever the server does."""
+    return await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_quiet)
+
+
+async def _quiet(error: Exception) -> None:
+    """Faults of the connection are what a chaos run is about."""
+
+
+class Recorder:
+    """One run's collector. Plans, acknowledgements and faults are put in by the driver as they happen."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.plans: dict[str, Plan] = {}
+        self.acknowledged: set[str] = set()
+        self.faults: list[Fault] = []
+        self.events: list[Event] = []
+        self.notes: list[Note] = []
+
+    async def start(self) -> None:
+        for subject in TAPPED:
+            await self.client.subscribe(subject, cb=self._on_tap)
+        await self.client.flush()
+
+    def fault(self, kind: str, target: str, name: str) -> None:
+        self.faults.append(Fault(time.time_ns(), kind, target, name))
+
+    async def _on_tap(self, message: Msg) -> None:
+        at, task = time.time_ns(), task_of(message.subject)
+        if message.subject.startswith("CHORIA_AJ.E."):
+            event = json.loads(message.data)
+            self.events.append(Event(task, at, event["state"], event.get("tries", 0)))
+        else:
+            self.notes.append(Note(task, at, f"{message.subject} {message.headers or ''} {message.data[:200]!r}"))
+
+    async def collect(self, queues: list[str], logs: list[Path]) -> History:
+        """Read the stores and the logs, and give everything as one value."""
+        requests, replies = read_logs(logs)
+        revisions = [
+            Revision(task_of(subject), sequence, at, data)
+            async for subject, sequence, at, _, data in stored(self.client, "CHORIA_AJ_TASKS")
+        ]
+        letters = [
+            Letter(subject, at, headers, data)
+            async for subject, _, at, headers, data in stored(self.client, "CHORIA_AJ_DLQ")
+        ]
+        return History(
+            plans=tuple(self.plans.values()),
+            acknowledged=frozenset(self.acknowledged),
+            revisions=tuple(revisions),
+            letters=tuple(letters),
+            items=tuple([one async for queue in queues for one in subjects(self.client, f"CHORIA_AJ_Q_{queue}")]),
+            schedules=tuple([one async for one in subjects(self.client, "CHORIA_AJ_DELAY")]),
+            requests=requests,
+            replies=replies,
+            events=tuple(self.events),
+            faults=tuple(self.faults),
+            notes=tuple(self.notes),
+        )
+
+
+def read_logs(logs: list[Path]) -> tuple[tuple[Request, ...], tuple[Reply, ...]]:
+    """What the responders wrote down."""
+    requests, replies = [], []
+    for log in logs:
+        if not log.exists():
+            continue
+        for line in log.read_text().splitlines():
+            entry: dict[str, Any] = json.loads(line)
+            kind = entry.pop("what")
+            if kind == "request":
+                requests.append(Request(**entry))
+            else:
+                replies.append(Reply(**entry))
+    return tuple(requests), tuple(replies)
+
+
+Stored = tuple[str, int, int, dict[str, str], bytes]
+
+
+async def stored(client: Client, stream: str) -> AsyncIterator[Stored]:
+    """Every message of a stream: subject, sequence, the server's time (ns), headers (lower case), body."""
+    js = client.jetstream(timeout=10)
+    try:
+        total = (await js.stream_info(stream)).state.messages
+    except NotFoundError:
+        return
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=60)
+    puller = await js.pull_subscribe("", durable=None, stream=stream, config=config)
+    seen = 0
+    while seen < total:
+        for message in await puller.fetch(min(500, total - seen), timeout=10):
+            seen += 1
+            meta = message.metadata
+            headers = {name.lower(): value for name, value in (message.headers or {}).items()}
+            words = message.reply.split(".")  # ... stream sequence, consumer sequence, time, pending
+            yield message.subject, meta.sequence.stream, int(words[-2]), headers, message.data
+    await puller.unsubscribe()
+
+
+async def subjects(client: Client, stream: str) -> AsyncIterator[str]:
+    """The subjects that a stream holds."""
+    answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b'{"subjects_filter":">"}', timeout=10)
+    for subject in json.loads(answer.data).get("state", {}).get("subjects") or {}:
+        yield subject
+
+
+async def make_stores(client: Client) -> None:
+    """The task store with every revision kept: the record of what the server accepted."""
+    config = {
+        "name": "CHORIA_AJ_TASKS",
+        "subjects": ["CHORIA_AJ.T.*"],
+        "retention": "limits",
+        "max_msgs_per_subject": -1,
+        "storage": "file",
+        "num_replicas": 1,
+        "allow_direct": True,
+    }
+    answer = json.loads(
+        (await client.request("$JS.API.STREAM.CREATE.CHORIA_AJ_TASKS", json.dumps(config).encode())).data
+    )
+    if "error" in answer:
+        raise RuntimeError(str(answer["error"]))
+
+
+async def quiet(client: Client, queues: list[str], seconds: float) -> bool:
+    """Wait until no item and no schedule is left, seen twice in a row; False when that takes too long."""
+    deadline = time.monotonic() + seconds
+    calm = 0
+    while time.monotonic() < deadline:
+        try:
+            left = 0
+            for stream in ("CHORIA_AJ_DELAY", *(f"CHORIA_AJ_Q_{queue}" for queue in queues)):
+                answer = json.loads((await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5)).data)
+                left += answer.get("state", {}).get("messages", 1)
+        except (NatsTimeout, APIError, nats.errors.Error):
+            left = 1
+        calm = 0 if left else calm + 1
+        if calm == 2:
+            return True
+        await asyncio.sleep(0.1)
+    return False
