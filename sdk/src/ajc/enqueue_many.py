@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from functools import partial
 from typing import Final
 
@@ -59,7 +59,7 @@ class EnqueueMany:
         self._landed: asyncio.Future[None] | None = None
         self._careful: set[asyncio.Task[None]] = set()
 
-    async def outcomes(self) -> AsyncIterator[Task | AjcError]:
+    async def outcomes(self) -> AsyncGenerator[Task | AjcError, None]:
         """Yield a `Task`, or the error that it met, for each task."""
         flights = self._flights
         source = _iterate(self._tasks)
