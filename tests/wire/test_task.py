@@ -91,7 +91,8 @@ GOOD = (
 
 def offsets(task: Task) -> list[int]:
     moments = [task.deadline, task.created, task.tried, task.next_try_at, task.cancelled]
-    moments += [result.completed for result in (task.result, *(task.dependency_results or {}).values()) if result]
+    results = [task.result, *(result for _, result in sorted((task.dependency_results or {}).items()))]
+    moments += [result.completed for result in results if result is not None]
     return [moment.offset for moment in moments if moment is not None]
 
 
