@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from ajc.errors import AjcError
 from pydantic import BaseModel, ValidationError
 
+from ajc.errors import AjcError
 from ajc_bridge.config.model import Config, Section
 from ajc_bridge.config.values import shown
 

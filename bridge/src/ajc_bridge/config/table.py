@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from ajc.duration import format_duration
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ajc.duration import format_duration
 from ajc_bridge.config.model import Config, Section
 from ajc_bridge.config.values import Duration
 

@@ -73,7 +73,7 @@ def _listen(listen: str) -> socket.socket:
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise InvalidValue(
             "http.listen", listen, f"cannot be listened on ({reason}): choose another address, port 0, or off"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ajc.errors import AjcError
-from ajc.events import TaskStateChanged
+from ajc.events import encode_state_change
 from ajc.instant import Instant
 from ajc.subjects import event_subject
 from ajc_bridge.happenings import Detail, TaskSaved
@@ -26,7 +26,7 @@ class Events:
 
     def _saved(self, detail: TaskSaved) -> None:
         try:
-            event = TaskStateChanged.of(detail.task, self._now(), detail.queue)
-            self._publish(event_subject(detail.task.id), event.encode())
+            body = encode_state_change(detail.task, self._now(), detail.queue)
+            self._publish(event_subject(detail.task.id), body)
         except AjcError:  # no connection, or an id that is no subject's token
             self.lost += 1

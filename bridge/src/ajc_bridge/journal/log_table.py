@@ -36,7 +36,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.HttpListening: Line("info", "probes and metrics are served"),
     happened.QueueBound: Line("info", "queue is served"),
     happened.QueueLost: Line("warn", "queue is served no longer", 10),
-    happened.QueueConfigured: Line("info", "queue changed to what the configuration says"),
+    happened.QueueConfigured: Line("info", "changed on the server, as the configuration wants it"),
     happened.ConfigApplied: Line("info", "configuration read again"),
     happened.ConfigRefused: Line("error", "configuration is wrong; the old one stays"),
     happened.Draining: Line("info", "draining: no further task is taken"),

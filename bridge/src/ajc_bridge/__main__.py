@@ -1,0 +1,14 @@
+"""`ajc-bridge`, also as `python -m ajc_bridge`."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line; ends the process with its exit code."""
+    from ajc_bridge.cli.app import run_command_line  # noqa: PLC0415 - the child processes of `dev` import this module too
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()

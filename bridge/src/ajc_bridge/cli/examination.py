@@ -1,0 +1,224 @@
+"""What `doctor` looks at. Each finding has a verdict (`good`, `note`, `wrong`), what it is about, and the mend."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ajc.connection import Connection, Message
+from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, RequestTimeout, StoreError
+from ajc.instant import Instant
+from ajc.queue import QueueInfo
+from ajc.subjects import CONSUMER, DELAY_STREAM, DLQ_STREAM, TASKS_STREAM, is_queue, queue_stream
+from ajc.topology import list_queues, read_queue
+
+OLDEST: Final = (2, 12)
+ADVISED: Final = (2, 14)
+DISCOVERY_SECONDS: Final = 0.5
+MUCH: Final = 0.9
+CLOCK_NS: Final = 1_000_000_000
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    verdict: Literal["good", "note", "wrong"]
+    subject: str
+    text: str
+    mend: str = ""
+
+
+async def examine(connection: Connection) -> list[Finding]:
+    """Look at everything; read only. Raises `Unavailable` when the connection is lost meanwhile."""
+    findings = [_version(str(connection.server_version))]
+    try:
+        account = await connection.api("INFO")
+    except (NoResponders, RequestTimeout, StoreError) as error:
+        mend = "enable it: `jetstream {}` in the server's configuration, or give this account the right to `$JS.API.>`"
+        return [*findings, Finding("wrong", "JetStream", str(error), mend)]
+    findings += _account(account)
+    findings += await _stores(connection)
+    findings += await _queues(connection)
+    findings += await _responders(connection)
+    return findings
+
+
+def _version(text: str) -> Finding:
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    if found is None:
+        return Finding("note", "server", f"its version is {text!r}, which says nothing")
+    version = (int(found[1]), int(found[2]))
+    if version < OLDEST:
+        return Finding(
+            "wrong",
+            "server",
+            f"is {found[0]}: it has no scheduled messages",
+            "retries need 2.12; install 2.14 or later",
+        )
+    if version < ADVISED:
+        return Finding("note", "server", f"is {found[0]}", "2.14 or later sources one work queue into another reliably")
+    return Finding("good", "server", f"is {found[0]}")
+
+
+def _account(account: dict[str, Any]) -> Iterator[Finding]:
+    limits = account.get("limits") or {}
+    full = [
+        f"{used / limit:.0%} of the {what}"
+        for what, used, limit in (
+            ("storage", account.get("storage", 0), limits.get("max_storage", -1)),
+            ("memory", account.get("memory", 0), limits.get("max_memory", -1)),
+            ("streams", account.get("streams", 0), limits.get("max_streams", -1)),
+        )
+        if limit > 0 and used > limit * MUCH
+    ]
+    if full:
+        yield Finding(
+            "wrong",
+            "JetStream",
+            f"this account has used {', '.join(full)}",
+            "raise the account's limits, or set [retention]",
+        )
+    else:
+        yield Finding("good", "JetStream", f"is there, with {account.get('streams', 0)} streams")
+
+
+async def _stores(connection: Connection) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, what in ((TASKS_STREAM, "task store"), (DELAY_STREAM, "delay stream"), (DLQ_STREAM, "dead letters")):
+        stream = await _stream(connection, name, what, findings)
+        if stream is None:
+            continue
+        config = stream["config"]
+        if what == "task store":
+            findings += _clock(stream)
+            if not config.get("allow_direct"):
+                findings.append(
+                    Finding("note", what, "has no direct reads, which are faster", "`ajc-bridge run` switches them on")
+                )
+        if what == "delay stream" and not config.get("allow_msg_schedules"):
+            mend = f"remove the stream {DELAY_STREAM} while nothing waits in it; `ajc-bridge run` makes it anew"
+            findings.append(Finding("wrong", what, "takes no schedules: retries do not come back", mend))
+            continue
+        findings.append(
+            Finding(
+                "good", what, f"{stream['state'].get('messages', 0)} messages, {config.get('num_replicas', 1)} replicas"
+            )
+        )
+    return findings
+
+
+async def _stream(connection: Connection, name: str, what: str, findings: list[Finding]) -> dict[str, Any] | None:
+    try:
+        return await connection.api(f"STREAM.INFO.{name}")
+    except NotFound:
+        findings.append(Finding("note", what, f"there is no stream {name} yet", "`ajc-bridge run` makes it"))
+    except RequestTimeout:
+        text = f"no answer about {name}"
+        findings.append(
+            Finding("wrong", what, text, f"give this user the right to publish to $JS.API.STREAM.INFO.{name}")
+        )
+    except (StoreError, NoResponders) as error:
+        findings.append(Finding("wrong", what, str(error), "is its stream's leader there? see `nats stream report`"))
+    return None
+
+
+def _clock(stream: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        off = Instant.now() - Instant.parse(stream.get("ts") or "")
+    except MalformedInstant:
+        return
+    if abs(off) > CLOCK_NS:
+        text = f"this machine's is {abs(off) / 1e9:.1f} s {'ahead of' if off > 0 else 'behind'} the server's"
+        yield Finding("note", "clock", text, "let both follow NTP: deadlines are compared with clocks")
+
+
+async def _queues(connection: Connection) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        names = await list_queues(connection)
+    except AjcError as error:
+        mend = "give this user the right to publish to $JS.API.STREAM.NAMES"
+        return [Finding("wrong", "queues", str(error), mend)]
+    if not names:
+        return [Finding("note", "queues", "there is none yet", "make one: ajc-bridge queue add NAME")]
+    for name in names:
+        if not is_queue(name):
+            text = "its name is none of [A-Za-z0-9_-]{1,128}: signed fields could shift, so no bridge serves it"
+            findings.append(Finding("wrong", f"queue {name}", text, "move its tasks to another queue"))
+            continue
+        try:
+            info = await read_queue(connection, name)
+            consumer = await connection.api(f"CONSUMER.INFO.{queue_stream(name)}.{CONSUMER}")
+        except AjcError as error:
+            findings.append(
+                Finding("wrong", f"queue {name}", str(error), f"`ajc-bridge queue add {name}` makes what is missing")
+            )
+        else:
+            findings += _queue(info, int(consumer.get("num_waiting") or 0))
+    return findings
+
+
+def _queue(info: QueueInfo, pulls: int) -> Iterator[Finding]:
+    name = f"queue {info.name}"
+    before = True
+    if not info.delayed_items:
+        yield Finding(
+            "wrong", name, "its retries do not come back", "`ajc-bridge run` adds the delay stream as its source"
+        )
+        before = False
+    if info.orphans:
+        text = f"{info.orphans} items reached max deliver ({info.max_deliver}) and are never delivered again"
+        yield Finding("wrong", name, text, "a running bridge finds and settles them; is one running?")
+        before = False
+    if info.max_entries and info.messages > info.max_entries * MUCH:
+        text = f"holds {info.messages} of {info.max_entries} entries; then {info.when_full}"
+        yield Finding("note", name, text, "more bridges or responders, or a larger max_entries")
+        before = False
+    if info.paused:
+        yield Finding("note", name, "is paused")
+    elif pulls == 0 and info.ack_pending == 0:
+        yield Finding(
+            "note", name, f"nobody takes tasks from it; {info.pending} wait", "is a bridge running? `ajc-bridge run`"
+        )
+        before = False
+    if before:
+        yield Finding("good", name, f"{info.pending} wait, {info.ack_pending} run")
+
+
+async def _responders(connection: Connection) -> list[Finding]:
+    """Ask all NATS services (ADR-32) what they serve; responders have `ajc.type` in an endpoint's metadata."""
+    answers: list[bytes] = []
+    inbox = f"{connection.inbox_prefix}.doctor"
+
+    def received(message: Message) -> None:
+        answers.append(message.body)
+
+    subscription = await connection.subscribe(inbox, received)
+    try:
+        connection.publish("$SRV.INFO", b"", reply=inbox)
+        await connection.flush()
+        await asyncio.sleep(DISCOVERY_SECONDS)
+    finally:
+        await subscription.unsubscribe()
+    served: Counter[str] = Counter()
+    for answer in answers:
+        served.update(_types(answer))
+    if not served:
+        return [Finding("note", "responders", "none says what it serves (one without discovery may still be there)")]
+    return [Finding("good", "responders", f"{task_type}: {count}") for task_type, count in sorted(served.items())]
+
+
+def _types(answer: bytes) -> Iterator[str]:
+    try:
+        service: Any = msgspec.json.decode(answer)
+        for endpoint in service.get("endpoints") or []:
+            task_type = (endpoint.get("metadata") or {}).get("ajc.type")
+            if isinstance(task_type, str):
+                yield task_type
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        return

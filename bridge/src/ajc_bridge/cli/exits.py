@@ -1,0 +1,136 @@
+"""Exit codes and error texts: `ajc-bridge: what happened`, then what to do about it.
+
+`python -m ajc_bridge.cli.exits [FILE]` makes docs/errors.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+from ajc import errors
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+CONFLICT: Final = 4
+NO_CONNECTION: Final = 5
+
+# the first that fits decides: subclasses stand before their bases
+EXITS: Final[tuple[tuple[type[errors.AjcError], int, str], ...]] = (
+    (errors.InvalidName, USAGE, ""),
+    (errors.InvalidValue, USAGE, ""),
+    (errors.TooLarge, FAILED, "keep large data elsewhere and enqueue where it is"),
+    (errors.NotFound, NOT_FOUND, "`ajc-bridge task ls`, `queue ls` and `dlq ls` show what there is"),
+    (errors.AlreadyExists, CONFLICT, "look at it with `ajc-bridge task view` or `queue view`"),
+    (errors.Conflict, CONFLICT, "look at it again and repeat the command if it still applies"),
+    (errors.QueueFull, CONFLICT, "enqueue again later, or let the queue hold more (max_entries)"),
+    (errors.SignatureError, FAILED, ""),
+    (errors.NoResponders, NO_CONNECTION, ""),
+    (
+        errors.Unavailable,
+        NO_CONNECTION,
+        "is a nats-server running there? `ajc-bridge dev` starts one; --server or --context names another",
+    ),
+    (errors.StoreError, FAILED, "`ajc-bridge doctor` says what is wrong with streams and permissions"),
+    (errors.Malformed, FAILED, "the stored data was written by something else; it is left as it is"),
+    (errors.TaskFailed, FAILED, "`ajc-bridge task view` shows it; `task retry` tries it once more"),
+    (errors.TaskTimeout, FAILED, "`ajc-bridge task view` shows how far it is"),
+    (errors.AjcError, FAILED, ""),
+)
+
+
+class CliError(errors.AjcError):
+    """A command that cannot go on: `text`, `hint` (what to do) and the exit `code`."""
+
+    def __init__(self, text: str, hint: str = "", code: int = FAILED) -> None:
+        super().__init__(text)
+        self.hint = hint
+        self.code = code
+
+
+def code_and_hint(error: errors.AjcError) -> tuple[int, str]:
+    """Return the exit code for an error, and what the reader may do about it ("" when its text says so)."""
+    if isinstance(error, CliError):
+        return error.code, error.hint
+    for kind, code, hint in EXITS:
+        if isinstance(error, kind):
+            return code, hint
+    return FAILED, ""
+
+
+def fail(error: errors.AjcError) -> NoReturn:
+    """Write the error to stderr and end the process."""
+    code, hint = code_and_hint(error)
+    text = str(error) or type(error).__name__
+    sys.stderr.write(f"ajc-bridge: {text}\n")
+    if hint:
+        sys.stderr.write(f"  {hint}\n")
+    sys.exit(code)
+
+
+HEAD: Final = """# Errors and exit codes
+
+<!-- made by `python -m ajc_bridge.cli.exits docs/errors.md`; a test compares -->
+
+Every command writes errors to stderr, what happened first and then what to do, and ends with
+
+| Code | Meaning |
+| --- | --- |
+| 0 | done |
+| 1 | failed |
+| 2 | usage, or configuration: nothing was done |
+| 3 | not found |
+| 4 | conflict, or full |
+| 5 | no connection |
+
+`ajc-bridge run` ends with 0 when it drained, 1 when it failed or was ended by a second signal, 2 for a wrong
+configuration, 5 when the connection is refused or closed for good.
+
+The SDK raises these, and nothing of a library below; all are `ajc.AjcError`:
+
+| Error | Code | Meaning |
+| --- | --- | --- |
+"""
+
+
+def document() -> str:
+    """Return the whole page."""
+    rows = [
+        f"| {'&nbsp;&nbsp;' * depth}`{kind.__name__}` | {_code(kind)} | {_meaning(kind)} |\n"
+        for kind, depth in _tree(errors.AjcError, 0)
+    ]
+    return HEAD + "".join(rows)
+
+
+def _tree(kind: type[errors.AjcError], depth: int) -> Iterator[tuple[type[errors.AjcError], int]]:
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield below, depth
+            yield from _tree(below, depth + 1)
+
+
+def _code(kind: type[errors.AjcError]) -> str:
+    if issubclass(kind, errors.HandlerSignal):
+        return ""
+    return str(next(code for base, code, _ in EXITS if issubclass(kind, base)))
+
+
+def _meaning(kind: type[errors.AjcError]) -> str:
+    return " ".join(inspect.getdoc(kind).split("\n\n")[0].split())  # type: ignore[union-attr]  # lint demands docstrings
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to the file named, else to stdout."""
+    if arguments:
+        Path(arguments[0]).write_text(document(), encoding="utf-8")
+    else:
+        sys.stdout.write(document())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,37 @@
+"""Options that many commands share, so that they read alike everywhere."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", "-s", metavar="URL", help="NATS server, several with commas [default: $NATS_URL, or the context]"
+    ),
+]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", metavar="NAME", help="NATS context [default: $NATS_CONTEXT, or the selected one]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
+
+
+def duration(text: str) -> timedelta:
+    """Parse a duration given on the command line (`30s`, `1h30m`, `7d`). Raises `InvalidValue`."""
+    from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import InvalidValue, MalformedDuration  # noqa: PLC0415
+
+    try:
+        return timedelta(microseconds=parse_duration(text) // 1000)
+    except MalformedDuration as error:
+        raise InvalidValue("duration", text, error.reason) from None
+
+
+def optional_duration(text: str | None) -> timedelta | None:
+    """Parse a duration, or pass on that none was given."""
+    return None if text is None else duration(text)

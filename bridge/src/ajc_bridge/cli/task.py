@@ -1,0 +1,361 @@
+"""`ajc-bridge task ...`: add tasks, look at them, try them again, remove them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ajc_bridge.cli.connecting import with_client
+from ajc_bridge.cli.exits import NOT_FOUND, USAGE, CliError, code_and_hint
+from ajc_bridge.cli.options import Context, Json, Server, Yes, duration, optional_duration
+from ajc_bridge.cli.output import confirm, print_fields, print_json, print_json_list, print_table, say
+
+if TYPE_CHECKING:
+    from ajc.client import Client
+    from ajc.events import Event
+    from ajc.task import Task
+
+app = typer.Typer(
+    help="Add tasks, look at them, try them again, remove them.", no_args_is_help=True, rich_markup_mode=None
+)
+
+TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="task ids")]
+
+
+@app.command()
+def add(
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="task type")],  # noqa: A002 - the word of the wire
+    payload: Annotated[str | None, typer.Argument(metavar="PAYLOAD", help="payload, as JSON")] = None,
+    queue: Annotated[str, typer.Option("--queue", "-q", help="queue")] = "DEFAULT",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="payload from a file, as it is; - is stdin")
+    ] = None,
+    id: Annotated[str | None, typer.Option("--id", help="id of your own: repeating the command adds nothing")] = None,  # noqa: A002
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="expires then: 1h from now, or RFC 3339")] = None,
+    max_tries: Annotated[int, typer.Option(min=0, help="tries at most; 0: as the queue says")] = 10,
+    wait: Annotated[str | None, typer.Option(metavar="DURATION", help="wait for its end, at most so long")] = None,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Add a task to a queue.
+
+    \b
+    Examples:
+      ajc-bridge task add email:new '{"to": "x@example.net"}' --queue EMAIL
+      ajc-bridge task add report --deadline 1h --max-tries 3 --wait 30s
+      tar c photos | ajc-bridge task add archive --file -
+    """
+    data = _payload(payload, file)
+    ends = _deadline(deadline)
+    patience = optional_duration(wait)
+
+    async def work(client: Client) -> Task:
+        from ajc.errors import NotFound  # noqa: PLC0415 - keeps --help quick
+
+        try:
+            task = await client.enqueue(type, data, queue=queue, id=id, deadline=ends, max_tries=max_tries)
+        except NotFound as error:
+            raise CliError(str(error), f"make it: ajc-bridge queue add {queue}", NOT_FOUND) from None
+        if patience is None:
+            return task
+        say(f"task {task.id} added; waiting for its end")
+        return await client.result(task.id, patience)
+
+    task = with_client(server, context, work)
+    if as_json:
+        print_json(task.encode())
+    elif patience is not None:
+        _show(task)
+    else:
+        sys.stdout.write(f"{task.id}\n")
+
+
+@app.command()
+def view(
+    task_id: Annotated[str, typer.Argument(metavar="ID")],
+    payload: Annotated[bool, typer.Option("--payload", help="its payload alone, as it is")] = False,
+    result: Annotated[bool, typer.Option("--result", help="its result alone, as it is")] = False,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Show a task. With --json it is the record as it is stored.
+
+    \b
+    Examples:
+      ajc-bridge task view 24ErgVol4ZjpoQ8FAima9R2jEHB
+      ajc-bridge task view 24ErgVol4ZjpoQ8FAima9R2jEHB --result > photo.png
+    """
+    task = with_client(server, context, lambda client: client.load(task_id))
+    if payload:
+        sys.stdout.buffer.write(task.payload or b"")
+    elif result:
+        if task.result is None:
+            raise CliError(f"task {task_id} has no result: it is {task.state}")
+        sys.stdout.buffer.write(task.result.data)
+    elif as_json:
+        print_json(task.encode())
+    else:
+        _show(task)
+
+
+@app.command()
+def ls(
+    state: Annotated[list[str] | None, typer.Option("--state", help="of this state; may be repeated")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="of this queue")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="of this type")] = None,  # noqa: A002 - the word of the wire
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="tasks at most; 0: all")] = 200,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """List tasks, those that changed longest ago first.
+
+    \b
+    Examples:
+      ajc-bridge task ls --state retry --state expired
+      ajc-bridge task ls --queue EMAIL --limit 20 --json
+    """
+    states = _states(state or [])
+
+    async def work(client: Client) -> list[Task]:
+        found = client.tasks(states=states, queue=queue, type=type, limit=limit or None)
+        return [task async for task in found]
+
+    tasks = with_client(server, context, work)
+    if as_json:
+        print_json_list(task.encode() for task in tasks)
+        return
+    rows = [
+        (one.id, one.queue, one.type, one.state or '""', one.tries, _when(one.created), _first(one.last_err))
+        for one in tasks
+    ]
+    print_table(("ID", "QUEUE", "TYPE", "STATE", "TRIES", "CREATED", "LAST ERROR"), rows, empty="no tasks")
+    if limit and len(tasks) == limit:
+        say(f"there may be more than these {limit}: --limit 0 lists all")
+
+
+@app.command()
+def watch(
+    task_id: Annotated[str | None, typer.Argument(metavar="ID", help="only this task; ends with it")] = None,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happens to tasks, as it happens. With --json: one event a line.
+
+    \b
+    Examples:
+      ajc-bridge task watch
+      ajc-bridge task watch 24ErgVol4ZjpoQ8FAima9R2jEHB --json
+    """
+
+    async def work(client: Client) -> None:
+        from ajc.events import TaskStateChanged  # noqa: PLC0415 - keeps --help quick
+        from ajc.task import FINAL_STATES  # noqa: PLC0415
+
+        async with client.watch(task_id) as events:
+            if task_id is not None:
+                task = await client.load(task_id)  # NotFound is better than silence
+                if task.final:
+                    say(f"task {task_id} is {task.state}")
+                    return
+            say("watching; Ctrl-C ends")
+            async for event in events:
+                if as_json:
+                    print_json(event.encode())
+                else:
+                    sys.stdout.write(_event_line(event) + "\n")
+                    sys.stdout.flush()
+                if task_id is not None and isinstance(event, TaskStateChanged) and event.state in FINAL_STATES:
+                    return
+
+    with_client(server, context, work)
+
+
+@app.command()
+def retry(
+    task_ids: TaskIds,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="into this queue instead of its own")] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="new deadline: 1h from now, or RFC 3339")] = None,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Queue tasks again, whatever their end was.
+
+    \b
+    Example:
+      ajc-bridge task retry 24ErgVol4ZjpoQ8FAima9R2jEHB --deadline 1h
+    """
+    ends = _deadline(deadline)
+    _each(
+        server,
+        context,
+        task_ids,
+        lambda client, one: client.retry(one, queue=queue, deadline=ends),
+        "queued again",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def rm(
+    task_ids: TaskIds,
+    force: Annotated[bool, typer.Option("--force", help="also a task that runs now")] = False,
+    yes: Yes = False,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Remove tasks with everything that belongs to them.
+
+    \b
+    Example:
+      ajc-bridge task rm 24ErgVol4ZjpoQ8FAima9R2jEHB --yes
+    """
+    confirm(f"Remove {'task ' + task_ids[0] if len(task_ids) == 1 else f'{len(task_ids)} tasks'} for good?", yes=yes)
+    _each(server, context, task_ids, lambda client, one: client.delete(one, force=force), "removed", as_json=as_json)
+
+
+def _each(
+    server: str | None,
+    context: str | None,
+    task_ids: list[str],
+    act: Callable[[Client, str], Awaitable[Task]],
+    done: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Do the same to several tasks; one that fails is told and does not keep the others from it."""
+    from ajc.errors import AjcError, Unavailable  # noqa: PLC0415 - keeps --help quick
+
+    code = 0
+
+    async def work(client: Client) -> None:
+        nonlocal code
+        for one in task_ids:
+            try:
+                task = await act(client, one)
+            except Unavailable:
+                raise
+            except AjcError as error:
+                if len(task_ids) == 1:
+                    raise
+                code = code_and_hint(error)[0]
+                say(f"ajc-bridge: {error}")
+            else:
+                print_json(task.encode()) if as_json else say(f"task {task.id}: {done}")
+
+    with_client(server, context, work)
+    if code:
+        raise typer.Exit(code)
+
+
+def _payload(payload: str | None, file: Path | None) -> Any:
+    if file is not None:
+        if payload is not None:
+            raise CliError("PAYLOAD and --file exclude each other", "give one of them", USAGE)
+        try:
+            return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        except OSError as error:
+            raise CliError(f"{file} cannot be read: {error.strerror}", code=USAGE) from None
+    if payload is None:
+        return None
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        hint = f"a text is written '{json.dumps(payload[:40], ensure_ascii=False)}'; --file takes any bytes"
+        raise CliError(f"the payload is no JSON: {error}", hint, USAGE) from None
+    return payload.encode()  # as it was typed: numbers are not rounded
+
+
+def _deadline(text: str | None) -> Any:
+    from ajc.errors import InvalidValue, MalformedInstant  # noqa: PLC0415 - keeps --help quick
+    from ajc.instant import Instant  # noqa: PLC0415
+
+    if text is None:
+        return None
+    if "T" in text:
+        try:
+            return Instant.parse(text)
+        except MalformedInstant as error:
+            raise InvalidValue("deadline", text, error.reason) from None
+    return duration(text)
+
+
+def _states(words: list[str]) -> list[str]:
+    from ajc.task import TaskState  # noqa: PLC0415 - keeps --help quick
+
+    words = ["complete" if word == "completed" else word for word in words]
+    known = [str(state) for state in TaskState if state]
+    for word in words:
+        if word not in known:
+            raise CliError(f"there is no state {word!r}", f"the states are {', '.join(known)}", USAGE)
+    return words
+
+
+def _show(task: Task) -> None:
+    fields: list[tuple[str, Any]] = [
+        ("id", task.id),
+        ("type", task.type),
+        ("queue", task.queue),
+        ("state", task.state),
+        ("tries", f"{task.tries} of {task.max_tries}" if task.max_tries > 0 else task.tries),
+        ("created", _when(task.created)),
+        ("tried", _when(task.tried)),
+        ("next try", _when(task.next_try_at)),
+        ("deadline", _when(task.deadline)),
+        ("cancelled", _when(task.cancelled)),
+        ("last error", task.last_err),
+        ("dead letter", task.dead_letter),
+        ("dependencies", ", ".join(task.dependencies)),
+        ("payload", _readable(task.payload)),
+    ]
+    if task.result is not None:
+        fields += [("completed", _when(task.result.completed)), ("result", _readable(task.result.data))]
+    print_fields(fields)
+
+
+def _readable(data: bytes | None) -> str:
+    if not data:
+        return ""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"{len(data)} bytes (see them with --payload or --result)"
+    return text if len(text) <= 2_000 else f"{text[:2_000]} ... ({len(data)} bytes)"  # noqa: PLR2004 - a screen
+
+
+def _when(instant: Any) -> datetime | str:
+    from ajc.instant import GO_ZERO  # noqa: PLC0415 - keeps --help quick
+
+    if instant is None or instant == GO_ZERO:
+        return ""
+    try:
+        moment: datetime = instant.to_datetime()
+    except (OverflowError, ValueError):
+        return str(instant.rfc3339())
+    return moment
+
+
+def _first(text: str) -> str:
+    line = text.splitlines()[0] if text else ""
+    return line if len(line) <= 100 else line[:99] + "…"  # noqa: PLR2004 - a column
+
+
+def _event_line(event: Event) -> str:
+    from ajc.events import TaskStateChanged  # noqa: PLC0415 - keeps --help quick
+
+    if isinstance(event, TaskStateChanged):
+        error = f"  {_first(event.last_error)}" if event.last_error else ""
+        when = f"{datetime.now().astimezone():%H:%M:%S}"
+        return f"{when}  {event.state or '-':<11} {event.task_type}  {event.task_id}  try {event.tries}{error}"
+    return event.encode().decode()
