@@ -23,6 +23,11 @@ PARSED = [case for case in CASES if "input" in case]
 NOW = Instant.parse("2026-01-02T03:04:05.9Z")
 
 
+def ordered(text: bytes) -> list[tuple[str, Any]]:
+    members: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list)
+    return members
+
+
 @pytest.mark.parametrize(
     ("name", "published"), PUBLISHED, ids=[f"{name}-{at}" for at, (name, _) in enumerate(PUBLISHED)]
 )
@@ -41,7 +46,7 @@ def test_accepted_or_refused_like_go(case: dict[str, Any]) -> None:
     if case["accepted"]:
         event = decode_event(case["input"].encode())
         assert event.encode() == case["remarshalled"].encode()
-        assert event.TYPE == case["event_type"]
+        assert case["event_type"] == event.TYPE
         return
     unknown = case["error"].startswith("unknown event type")
     with pytest.raises(UnknownEvent if unknown else MalformedEvent) as caught:

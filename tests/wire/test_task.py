@@ -220,10 +220,14 @@ def test_a_lone_surrogate_in_our_own_text_is_written_as_a_replacement() -> None:
     assert again.dependency_results == {"\ufffd": None}
 
 
-@pytest.mark.parametrize("spelling", ["ID", "State", "\u017ftate", "Next_Try_At", "TRIES"])
+@pytest.mark.parametrize("spelling", ["ID", "State", "\u017ftate", "Payload", "TRIES"])
 def test_a_key_that_other_readers_would_take_for_a_known_one_is_refused(spelling: str) -> None:
     with pytest.raises(MalformedTask, match="would be taken for"):
         Task.decode(GOOD % f',"{spelling}":"x"'.encode())
+
+
+def test_our_own_keys_in_another_case_are_unknown_keys_since_go_knows_neither() -> None:
+    assert bytes(Task.decode(GOOD % b',"Cancelled":true').extra["Cancelled"]) == b"true"
 
 
 @pytest.mark.parametrize(

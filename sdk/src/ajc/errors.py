@@ -37,7 +37,7 @@ Each error carries what it is about as attributes; its text says what to do wher
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ajc.task import Task
@@ -95,9 +95,7 @@ class TooLarge(AjcError):
         self.what = what
         self.size = size
         self.limit = limit
-        super().__init__(
-            f"{what} of {size} bytes exceeds {limit}: send less and pass large data by reference, or raise max_payload"
-        )
+        super().__init__(f"{what} of {size} bytes exceeds {limit}: pass large data by reference, or raise max_payload")
 
 
 class NotFound(AjcError):
@@ -268,31 +266,29 @@ class TaskTimeout(AjcError):
 class HandlerSignal(AjcError):
     """What a handler raises to answer something else than a result; `text` is what gets stored."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", after: timedelta | float | None = None) -> None:
         self.text = text
+        self.after = after
+        self.after_ms = _milliseconds(after)
         super().__init__(text)
 
 
 class Terminate(HandlerSignal):
     """Never try this task again: it ends as `terminated`, with a dead letter."""
 
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+
 
 class Retry(HandlerSignal):
     """This try failed. Try again after `after` (a timedelta or seconds), or by the queue's policy when that is None."""
 
     def __init__(self, text: str = "retry", after: timedelta | float | None = None) -> None:
-        self.after = after
-        self.after_ms = _milliseconds(after)
-        super().__init__(text)
+        super().__init__(text, after)
 
 
 class Busy(HandlerSignal):
-    """Not now: the try does not count, another responder or a later moment gets it."""
-
-    def __init__(self, text: str = "", after: timedelta | float | None = None) -> None:
-        self.after = after
-        self.after_ms = _milliseconds(after)
-        super().__init__(text)
+    """Not now: the try does not count, another responder or a later moment (after `after`) gets it."""
 
 
 def _milliseconds(after: timedelta | float | None) -> int | None:
@@ -300,9 +296,5 @@ def _milliseconds(after: timedelta | float | None) -> int | None:
         return None
     seconds = after.total_seconds() if isinstance(after, timedelta) else float(after)
     if not 0 <= seconds < float("inf"):
-        _refuse_after(after)
+        raise InvalidValue("after", after, "use a timedelta or seconds, 0 or more")
     return round(seconds * 1000)
-
-
-def _refuse_after(after: timedelta | float) -> NoReturn:
-    raise InvalidValue("after", after, "use a timedelta or seconds, 0 or more")

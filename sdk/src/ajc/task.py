@@ -6,7 +6,6 @@ rounded. Both ways cost a few microseconds, since the bridge reads one and write
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -18,36 +17,12 @@ from ajc.instant import GO_ZERO, Instant
 from ajc.json_value import encode_value
 from ajc.result import Result
 from ajc.subjects import check_id, check_queue, check_type
+from ajc.task_state import FINAL_STATES, TaskState
 
 __all__ = ["DEFAULT_MAX_TRIES", "FINAL_STATES", "Result", "Task", "TaskState"]
 
 DEFAULT_MAX_TRIES = 10
 
-
-class TaskState(StrEnum):
-    """The states this version knows; a stored task may carry another word, from a newer writer."""
-
-    UNKNOWN = ""
-    NEW = "new"
-    ACTIVE = "active"
-    RETRY = "retry"
-    EXPIRED = "expired"
-    TERMINATED = "terminated"
-    COMPLETE = "complete"
-    QUEUE_ERROR = "queue_error"
-    BLOCKED = "blocked"
-    UNREACHABLE = "unreachable"
-
-
-FINAL_STATES: frozenset[str] = frozenset(
-    {
-        TaskState.EXPIRED,
-        TaskState.TERMINATED,
-        TaskState.COMPLETE,
-        TaskState.QUEUE_ERROR,
-        TaskState.UNREACHABLE,
-    }
-)
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what Go can hold: it refuses more
 
@@ -105,11 +80,10 @@ class _Written(Struct):
 
 
 _KEYS = frozenset(_Read.__struct_fields__)
-_OWN_TIMES = ("next_try_at", "cancelled")
-_OWN = frozenset(
-    {*_OWN_TIMES, "dead_letter"}
-)  # ours: Go ignores them, and somebody else may mean something else by them
+_OWN = ("next_try_at", "cancelled", "dead_letter")  # Go ignores them, and somebody else may mean something else by them
+_GO_KEYS = _KEYS - set(_OWN)
 _NULL = Raw(b"null")
+_NONE = (b"", b"null")  # a result that is absent or null
 
 _read = msgspec.json.Decoder(_Read)
 _read_known = msgspec.json.Decoder(_ReadKnown)
@@ -161,7 +135,7 @@ class Task(Struct, frozen=True, kw_only=True):
         if max_tries.__class__ is not int or not -(2**63) <= max_tries < 2**63:
             raise InvalidValue("max_tries", max_tries, "use an integer, 0 for no limit of the task's own")
         if deadline is not None:
-            deadline.rfc3339()
+            deadline.rfc3339()  # refuses one that cannot be written
         if payload is not None and not isinstance(payload, bytes):
             payload = encode_value(payload, "payload")
         return cls(
@@ -212,10 +186,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def _of(cls, read: _Read, extra: dict[str, Raw]) -> Self:
-        created = read.created
-        deadline = read.deadline
-        tried = read.tried
-        results = read.dependency_results
+        created, deadline, tried = read.created, read.deadline, read.tried
         result = bytes(read.result)
         field = "created"
         parse = Instant.parse
@@ -234,14 +205,12 @@ class Task(Struct, frozen=True, kw_only=True):
             type=read.type or "",
             queue=read.queue or "",
             dependencies=read.dependencies or (),
-            dependency_results={key: _result(value, f"dependency_results.{key}") for key, value in results.items()}
-            if results
-            else None,
+            dependency_results=_results(read.dependency_results) if read.dependency_results else None,
             load_dependencies=read.load_dependencies or False,
             payload=read.payload,
             deadline=ends,
             max_tries=read.max_tries or 0,
-            result=Result.decode(result) if result and result != b"null" else None,
+            result=Result.decode(result) if result not in _NONE else None,
             state=read.state or "",
             created=made,
             tried=began,
@@ -255,8 +224,11 @@ class Task(Struct, frozen=True, kw_only=True):
         )
 
 
-def _result(value: Raw, field: str) -> Result | None:
-    return None if value == _NULL else Result.decode(bytes(value), field)
+def _results(found: dict[str, Raw]) -> dict[str, Result | None]:
+    return {
+        key: None if value == _NULL else Result.decode(bytes(value), f"dependency_results.{key}")
+        for key, value in found.items()
+    }
 
 
 def _own_time(key: str, text: str, extra: dict[str, Raw]) -> tuple[Instant | None, dict[str, Raw]]:
@@ -274,15 +246,14 @@ def _read_slowly(data: bytes) -> tuple[_Read, dict[str, Raw]]:
         found = record.members(data)
         extra = {}
         for key in found:
-            if key in _KEYS:
-                continue
-            other = record.lookalike(key, _KEYS)
-            if other is not None:
-                raise MalformedTask("", f"key {key!r} would be taken for {other!r} by other readers")
-            extra[key] = found[key].copy()
-        for key in found.keys() & _OWN:
+            if key not in _KEYS:
+                other = record.lookalike(key, _GO_KEYS)
+                if other is not None:
+                    raise MalformedTask("", f"key {key!r} would be taken for {other!r} by other readers")
+                extra[key] = found[key].copy()
+        for key in _OWN:
             try:
-                _text.decode(found[key])
+                _text.decode(found.get(key, _NULL))
             except msgspec.DecodeError:
                 extra[key] = found.pop(key).copy()
                 data = b""
@@ -298,9 +269,7 @@ def _written(task: Task) -> _Written:
         task.type,
         task.queue,
         task.dependencies or UNSET,
-        {key: _NULL if value is None else Raw(value.encode()) for key, value in sorted(results.items())}
-        if results
-        else UNSET,
+        {key: Raw(value.encode()) if value else _NULL for key, value in sorted(results.items())} if results else UNSET,
         task.load_dependencies or UNSET,
         task.payload,
         UNSET if task.deadline is None else task.deadline.rfc3339(),
@@ -321,12 +290,10 @@ def _written(task: Task) -> _Written:
 def _without_surrogates(task: Task) -> Task:
     """Put U+FFFD for what UTF-8 cannot hold: a stored record is better than a lost one."""
     clean = record.without_surrogates
+    texts = {key: clean(value) for key, value in msgspec.structs.asdict(task).items() if isinstance(value, str)}
     results = task.dependency_results
     return task.replace(
-        **{
-            key: clean(getattr(task, key))
-            for key in ("id", "type", "queue", "state", "last_err", "signature", "dead_letter")
-        },
+        **texts,
         dependencies=tuple(map(clean, task.dependencies)),
         dependency_results={clean(key): value for key, value in results.items()} if results else None,
     )
