@@ -397,6 +397,17 @@ def test_the_save_must_fit_with_its_headers() -> None:
         assert (too_large(limit)[0].saved is not None) is saves
 
 
+def test_a_task_that_fits_into_the_store_alone_is_terminated_there() -> None:
+    size = stored_size(100)
+    for store_limit, body in ((size + 1_024, None), (size + 1_023, b"")):
+        too_large_to_ask = TaskTooLarge(5_000, 100, store_limit)
+        transition = decide(Attempt(*running(TASK)), too_large_to_ask, make_policy(), NOW)
+        assert transition.task is not None
+        assert (transition.task.state, transition.task.tries) == ("terminated", TASK.tries)
+        assert transition.dead_letter is not None
+        assert transition.dead_letter.body == body
+
+
 def test_a_task_that_is_too_large_is_kept_as_long_as_a_terminated_one() -> None:
     policy = make_policy(retention={"terminated": MINUTE})
     for limit in (10**6, SIZE + 300):

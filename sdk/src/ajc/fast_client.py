@@ -175,6 +175,27 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+class KeepingHeaders(dict[str, str]):
+    """nats-py's parsed headers, with the block they were read from."""
+
+    block: bytes
+
+
+class KeepingClient(Client):
+    """nats-py's client for its public interface, which keeps header blocks as they came.
+
+    nats-py takes a block that is none for no headers at all, so that a broken reply would look like a result, and fails on a
+    block that is shorter than its first line. Where it no longer asks this method, its own parse is what there is.
+    """
+
+    async def _process_headers(self, headers: bytes | None) -> KeepingHeaders | None:
+        if not headers:
+            return None
+        kept = KeepingHeaders()
+        kept.block = bytes(headers)
+        return kept
+
+
 async def _never(_message: Any) -> None:
     """Stand in for the callback of a raw subscription, whose messages never come this way."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Coroutine
@@ -16,7 +17,7 @@ from nats.aio.msg import Msg
 from ajc import fast_client
 from ajc.connect_options import ConnectOptions
 from ajc.errors import Closed, Unavailable
-from ajc.fast_client import FastClient
+from ajc.fast_client import FastClient, KeepingClient, KeepingHeaders
 from ajc.headers import encode_headers, parse_headers
 
 _logger: Final = logging.getLogger("ajc.connection")
@@ -72,7 +73,7 @@ class PublicTransport:
     """nats-py through its public interface."""
 
     def __init__(self, client: Client | None = None) -> None:
-        self._client = client or Client()
+        self._client = client or KeepingClient()
         self._outgoing: asyncio.Queue[tuple[str, bytes, dict[str, str] | None, str]] = asyncio.Queue()
         self._outgoing_bytes = 0
         self._sender: asyncio.Task[None] | None = None
@@ -212,7 +213,8 @@ class PublicTransport:
                 await asyncio.sleep(0)
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
-        await self._client.close()
+        with contextlib.suppress(OSError, nats.errors.Error):  # a broken socket is closed all the same
+            await self._client.close()
         self._opened = True
 
     async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -255,18 +257,19 @@ class FastTransport(PublicTransport):
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
         """Append the protocol command; it leaves with all others of this turn of the loop."""
         fast = self._fast
-        if fast.backlog > OFFLINE_BUFFER:
-            if self.closed:
-                raise Closed()
-            if fast.measure_backlog() > (ONLINE_BUFFER if fast.is_connected else OFFLINE_BUFFER):
-                raise Unavailable("the send buffer is full: the server is away or reads too slowly")
-        elif fast.is_closed:
-            raise Closed()
+        if fast.backlog > OFFLINE_BUFFER or not fast.is_connected:
+            self._check_room()
         if headers is None:
             fast.send(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
         else:
             size = len(headers)
             fast.send(f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode() + headers + body + b"\r\n")
+
+    def _check_room(self) -> None:
+        if self._fast.is_closed:
+            raise Closed
+        if self._fast.measure_backlog() > (ONLINE_BUFFER if self._fast.is_connected else OFFLINE_BUFFER):
+            raise Unavailable("the send buffer is full: the server is away or reads too slowly")
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
         """Subscribe with a raw callback."""
@@ -295,6 +298,8 @@ def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:
 
 def _block(headers: dict[str, str] | None) -> bytes | None:
     """Write nats-py's parsed headers as a block again; a status that it split off goes back into the first line."""
+    if isinstance(headers, KeepingHeaders):
+        return headers.block
     if not headers:
         return None
     rest = dict(headers)

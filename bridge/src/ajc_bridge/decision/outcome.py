@@ -86,11 +86,15 @@ class ResultTooLarge(Struct, frozen=True):
 
 
 class TaskTooLarge(Struct, frozen=True):
-    """The active save or the request has `size` bytes where `limit` fit. Found before the save: nothing was counted."""
+    """The active save or the request has `size` bytes where `limit` fit. Found before the save: nothing was counted.
+
+    `store_limit`: what fits into the store, where that is more than fits into a request; 0: `limit`.
+    """
 
     word: ClassVar[str] = "task_too_large"
     size: int
     limit: int
+    store_limit: int = 0
 
 
 Outcome: TypeAlias = (

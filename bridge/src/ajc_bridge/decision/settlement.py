@@ -74,9 +74,8 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_PARKED_NS)
             return _put_back(attempt, outcome.word, f"no responder on {outcome.subject}", now.plus(delay), now)
         case Busy():
-            delay = _asked_ns(outcome.retry_after_ms)
-            if delay is None:
-                delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS)
+            asked = _asked_ns(outcome.retry_after_ms)
+            delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS) if asked is None else asked
             return _put_back(attempt, outcome.word, outcome.text, now.plus(delay), now)
         case Interrupted():
             change = PutBack(attempt.before, "interrupted", None)
@@ -149,10 +148,11 @@ def _task_too_large(before: Task, outcome: TaskTooLarge, policy: QueuePolicy, no
     task = apply(before, Terminate(text, outcome.word), now)
     ended = Transition.ended(outcome.word, task, policy, now)
     size = len(task.encode())
-    if size + LETTER_HEADERS <= outcome.limit:
+    limit = outcome.store_limit or outcome.limit
+    if size + LETTER_HEADERS <= limit:
         return ended
     assert ended.dead_letter is not None
     letter = ended.dead_letter.emptied()
-    if size + SAVE_HEADERS <= outcome.limit:
+    if size + SAVE_HEADERS <= limit:
         return replace(ended, dead_letter=letter)
     return Transition(reason=outcome.word, dead_letter=letter)

@@ -104,7 +104,8 @@ async def _activate(
             reach("admit.active_saved")
             ports.journal.note(TaskSaved(active, lease.queue, saved))
             return Admitted(attempt, saved, body)
-    transition = decide(attempt, TaskTooLarge(len(body), limit), policy, ports.clock.now())
+    too_large = TaskTooLarge(len(body), limit, ports.store.limit)
+    transition = decide(attempt, too_large, policy, ports.clock.now())
     return Settled(active.id, transition, revision)
 
 
