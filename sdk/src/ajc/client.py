@@ -257,4 +257,4 @@ def _log_state(state: State, error: BaseException | None) -> None:
     elif state == "closed":
         _logger.debug("the connection to NATS is closed")
     elif error is not None:
-        _logger.warning("NATS: %s", error)
+        _logger.debug("NATS: %s", error)  # each failed try to connect among them

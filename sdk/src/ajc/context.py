@@ -185,11 +185,9 @@ def _checked_url(text: str, field: str) -> str:
         raise InvalidValue(field, _without_secrets(url), "the URL starts with nats://, tls://, ws:// or wss://")
     if not parts.hostname or not url.isprintable() or " " in url:
         raise InvalidValue(field, _without_secrets(url), "the URL has no usable host name")
-    return url if port is not None or parts.scheme in ("ws", "wss") else _with_port(url, parts.netloc)
-
-
-def _with_port(url: str, netloc: str) -> str:
-    return url.replace(netloc, f"{netloc.removesuffix(':')}:4222", 1)
+    if port is None and parts.scheme in ("nats", "tls"):
+        return parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:4222").geturl()
+    return url
 
 
 def _without_secrets(url: str) -> str:

@@ -35,7 +35,7 @@ def new_task(
     check_type(type)
     if queue:
         check_queue(queue)
-    if isinstance(max_tries, bool) or not isinstance(max_tries, int):
+    if not _is_count(max_tries):
         raise InvalidValue("max_tries", max_tries, "is a whole number, 0 or more")
     now = Instant.now()
     return Task.create(

@@ -141,7 +141,7 @@ class Responder:
             self._closed = error or Closed()
             self._ending.set()
         elif error is not None:
-            _logger.warning("NATS: %s", error)
+            _logger.debug("NATS: %s", error)  # each failed try to connect among them
 
     async def _run_with_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -11,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ajc.connection import Connection, Message
-from ajc.errors import Conflict, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
+from ajc.errors import Conflict, MalformedTask, NoResponders, NotFound, StoreError, TooLarge
 from ajc.headers import encode_headers, parse_headers
 from ajc.instant import Instant
 from ajc.subjects import TASK_SUBJECTS, TASKS_STREAM, task_subject
@@ -23,7 +21,6 @@ NEW_RECORD: Final = encode_headers({EXPECTED_REVISION: "0"})
 
 _PAGE: Final = 256
 _NO_MESSAGE: Final = 10037
-_LIST_TIMEOUT: Final = 10.0
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -119,34 +116,12 @@ async def delete_revision(connection: Connection, task_id: str, revision: int) -
 
 async def _direct_page(connection: Connection, stream: str, subject: str, sequence: int) -> list[StoredMessage] | None:
     """Return the next messages, None where the stream has no direct reads."""
-    loop = asyncio.get_running_loop()
-    finished: asyncio.Future[bool] = loop.create_future()
-    page: list[StoredMessage] = []
-
-    def received(message: Message) -> None:
-        if finished.done():
-            return
-        try:
-            status = None if message.headers is None else parse_headers(message.headers).status
-            if status is None:
-                page.append(_from_direct(message))
-            else:
-                finished.set_result(status != 503)  # noqa: PLR2004  (204 end of batch, 404 none left, 503 no direct reads)
-        except Exception as error:  # noqa: BLE001  (a callback of the reading loop: the caller gets it)
-            finished.set_exception(error)
-
-    inbox = f"{connection.inbox_prefix}.{secrets.token_hex(8)}"
-    subscription = await connection.subscribe(inbox, received)
+    request = msgspec.json.encode({"batch": _PAGE, "seq": sequence, "next_by_subj": subject})
+    subject_asked = connection.api_subject(f"DIRECT.GET.{stream}")
     try:
-        request = msgspec.json.encode({"batch": _PAGE, "seq": sequence, "next_by_subj": subject})
-        connection.publish(connection.api_subject(f"DIRECT.GET.{stream}"), request, reply=inbox)
-        async with asyncio.timeout(_LIST_TIMEOUT):
-            direct = await finished
-    except TimeoutError:
-        raise Unavailable(f"stream {stream} was not read within {_LIST_TIMEOUT:g} s") from None
-    finally:
-        await subscription.unsubscribe()
-    return page if direct else None
+        return [_from_direct(message) for message in await connection.request_many(subject_asked, request)]
+    except NoResponders:
+        return None
 
 
 async def _one_by_one(connection: Connection, stream: str, subject: str, sequence: int) -> AsyncIterator[StoredMessage]:
