@@ -67,6 +67,10 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def first_line(self) -> str:
+        """Return the first line it writes, without the line break; needs `stdout=PIPE` and `text=True`."""
+        return str(self._process.stdout.readline()).strip() if self._process.stdout else ""
+
     def terminate(self) -> None:
         """Ask it to end."""
         self._signal(signal.SIGTERM)
@@ -75,6 +79,8 @@ class Child:
         """End it, with all of its group, and wait until it is gone."""
         self._signal(signal.SIGKILL)
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _signal(self, number: int) -> None:
         if self._process.poll() is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ajc_bridge.cli.exits import USAGE, CliError
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def with_client(server: str | None, context: str | None, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Connect, do `work`, close. Raises what it raises, and `Unavailable` when there is no server."""
+def with_client(
+    server: str | None, context: str | None, work: Callable[[Client], Awaitable[T]], *, quick: bool = False
+) -> T:
+    """Connect, do `work`, close. Raises what it raises, and `Unavailable` without a server. `quick`: on uvloop."""
     check_connection(server, context)
 
     logging.getLogger("ajc").setLevel(logging.ERROR)  # what goes wrong is this command's own answer
@@ -27,7 +29,16 @@ def with_client(server: str | None, context: str | None, work: Callable[[Client]
         async with connect(server, context=context, name="ajc-bridge cli") as client:
             return await work(client)
 
-    return asyncio.run(connected())
+    return loop_runner()(connected()) if quick else asyncio.run(connected())
+
+
+def loop_runner() -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Return what runs a coroutine on the quickest loop there is."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
 
 
 def check_connection(server: str | None, context: str | None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ajc_bridge.cli.connecting import loop_runner
 from ajc_bridge.cli.options import Context, Server
 
 if TYPE_CHECKING:
@@ -69,20 +69,10 @@ def run_daemon(path: Path | None, overrides: dict[str, Any]) -> int:
         _tell(error.lines)
         return USAGE
     _tell([f"warning: {one.message}" for one in unknown])
-    return _runner()(daemon.run(config, reload))
+    return loop_runner()(daemon.run(config, reload))
 
 
 def _tell(lines: list[str]) -> None:
     for line in lines:
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        import asyncio  # noqa: PLC0415
-
-        return asyncio.run
-    return uvloop.run

@@ -17,7 +17,7 @@ from ajc_bridge.config.model import Config, Section
 from ajc_bridge.config.values import shown
 
 PREFIX = "AJC_"
-KNOWN_BESIDE = frozenset({"AJC_FAILPOINT", "AJC_FAST"})  # for tests and diagnosis: where to die; 0: no fast client
+KNOWN_BESIDE = frozenset({"AJC_FAILPOINT", "AJC_FAST"})  # for tests: where to die, which client
 SECRETS = frozenset({"password", "token"})
 DEFAULT_FILE = "ajc-bridge.toml"
 
