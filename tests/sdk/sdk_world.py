@@ -14,7 +14,7 @@ from typing import Any
 import ajc
 from ajc.connection import Connection
 from ajc.context import resolve
-from ajc.enqueue import announce
+from ajc.entry import announce
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.instant import Instant
 from ajc.subjects import item_subject, queue_stream, task_subject

@@ -15,7 +15,8 @@ import ajc
 from ajc.client import Client
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection
-from ajc.enqueue import Enqueue, prepare
+from ajc.enqueue import Enqueue
+from ajc.entry import prepare
 from ajc.headers import encode_headers, parse_headers
 from ajc.instant import Instant
 from ajc.subjects import task_subject

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, Self, overload
 from ajc.connection import Connection, State
 from ajc.context import resolve
 from ajc.dead_letters import DeadLetter, list_dead_letters, read_dead_letter
-from ajc.enqueue import DEFAULT_TIMEOUT, Enqueue, prepare
+from ajc.enqueue import DEFAULT_TIMEOUT, Enqueue
 from ajc.enqueue_many import EnqueueMany, Tasks
+from ajc.entry import prepare
 from ajc.errors import AjcError, InvalidValue
 from ajc.making_tasks import DEFAULT_MAX_TRIES, Deadline, new_task
 from ajc.queue import NANOSECONDS, Duration, Queue, QueueInfo, nanoseconds

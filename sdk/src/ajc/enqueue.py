@@ -14,37 +14,28 @@ import asyncio
 import re
 from typing import Final
 
-import msgspec
-
 from ajc import ksuid
 from ajc.connection import Connection, PubAck, read_pub_ack
+from ajc.entry import Entry, announce
 from ajc.errors import (
     AjcError,
     AlreadyExists,
     Closed,
     Conflict,
-    InvalidValue,
     NotFound,
     QueueFull,
     StoreError,
     Unavailable,
 )
-from ajc.events import TaskStateChanged
 from ajc.failpoint import reach
-from ajc.instant import Instant
 from ajc.subjects import (
     DELAY_STREAM,
     TASKS_STREAM,
-    check_type,
     delay_schedule_subject,
-    event_subject,
-    item_subject,
     queue_stream,
-    task_subject,
 )
 from ajc.task import Task, TaskState
-from ajc.task_records import NEW_RECORD, TaskRecord, check_task_size, last_message, read_task, save_task
-from ajc.work_item import WorkItem
+from ajc.task_records import NEW_RECORD, TaskRecord, last_message, read_task, save_task
 
 ANSWER_SECONDS: Final = 5.0
 """How long one write waits for its answer before it is sent again."""
@@ -56,51 +47,8 @@ _FULL_LONGEST_PAUSE: Final = 0.5
 _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 2.0
 _UNSEEN_LOOKS: Final = 2
+_REFUSALS: Final = (QueueFull, NotFound, StoreError)
 _revision_in_text: Final = re.compile(r"wrong last sequence: (\d+)").search
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A task ready to be sent: everything that its two writes need."""
-
-    task: Task
-    body: bytes
-    subject: str
-    item_subject: str
-    item_body: bytes
-    item_headers: bytes
-
-
-def prepare(connection: Connection, task: Task, queue: str) -> Entry:
-    """Check a task and encode its writes. It goes to its own queue, or to `queue` when it names none.
-
-    Raises `InvalidName`, `InvalidValue` for a state that cannot be enqueued, and `TooLarge` before anything is sent.
-    """
-    name = task.queue or queue
-    state = TaskState.BLOCKED if task.dependencies else TaskState.NEW
-    if task.state not in (TaskState.NEW, state):
-        raise InvalidValue("state", task.state, "a task that was under way is queued again with retry()")
-    if task.queue != name or task.state != state:
-        task = task.replace(queue=name, state=str(state))
-    check_type(task.type)
-    body = task.encode()
-    check_task_size(connection, len(NEW_RECORD) + len(body))
-    return Entry(
-        task,
-        body,
-        task_subject(task.id),
-        item_subject(name, task.id),
-        WorkItem(task_id=task.id).encode(),
-        b"NATS/1.0\r\nNats-Msg-Id: " + task.id.encode() + b"\r\n\r\n",
-    )
-
-
-def announce(connection: Connection, task: Task) -> None:
-    """Publish the event of a saved state. Events are not stored, and a full send buffer only costs the event."""
-    try:
-        connection.publish(event_subject(task.id), TaskStateChanged.of(task, Instant.now()).encode())
-    except Unavailable:
-        if connection.closed:
-            raise
 
 
 class Enqueue:
@@ -139,9 +87,9 @@ class Enqueue:
         """Send the item of a task that is saved with this revision and announced; else as `run`."""
         try:
             await self._send_item(revision)
-        except (QueueFull, NotFound, StoreError) as error:
+        except _REFUSALS as error:
             reach("enqueue.refused")
-            await self._refuse(error, revision)
+            await self._refuse(error, self._entry.task, revision)
             raise
         reach("enqueue.item_stored")
         return self._entry.task
@@ -179,12 +127,14 @@ class Enqueue:
             return await self._save()  # removed in between
         if record.data == entry.body:
             return record.revision
-        if record.task.state == TaskState.NEW and (record.task.type, record.task.queue) == (
-            entry.task.type,
-            entry.task.queue,
-        ):
+        found = record.task
+        if found.state == TaskState.NEW and found.type == entry.task.type and found.queue == entry.task.queue:
             # an earlier enqueue of this id may have ended between its two writes
-            await self._send_item(record.revision, repair=True)
+            try:
+                await self._send_item(record.revision, repair=True)
+            except _REFUSALS as error:
+                await self._refuse(error, found, record.revision)
+                raise
         raise AlreadyExists("task", entry.task.id)
 
     async def _read_back(self) -> TaskRecord | None:
@@ -257,13 +207,10 @@ class Enqueue:
         record = await self._read_back()
         return record is None or record.revision != revision
 
-    async def _refuse(self, error: AjcError, revision: int) -> None:
+    async def _refuse(self, error: AjcError, stored: Task, revision: int) -> None:
         """Save the task as `queue_error`; a revision that is lost here means that somebody else decides."""
-        reason = {
-            QueueFull: f"queue {self._entry.task.queue} is full",
-            NotFound: f"queue {self._entry.task.queue} does not exist",
-        }
-        task = self._entry.task.replace(state=str(TaskState.QUEUE_ERROR), last_err=reason.get(type(error), str(error)))
+        reasons = {QueueFull: f"queue {stored.queue} is full", NotFound: f"queue {stored.queue} does not exist"}
+        task = stored.replace(state=str(TaskState.QUEUE_ERROR), last_err=reasons.get(type(error), str(error)))
         while True:
             try:
                 await save_task(self._connection, task, revision, timeout=ANSWER_SECONDS)

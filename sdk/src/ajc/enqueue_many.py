@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from functools import partial
 from typing import Final
 
-from ajc.connection import Connection, Message, read_pub_ack
-from ajc.enqueue import ANSWER_SECONDS, DEFAULT_TIMEOUT, Enqueue, Entry, announce, prepare
+from ajc.connection import Answer, Connection, read_pub_ack
+from ajc.enqueue import ANSWER_SECONDS, DEFAULT_TIMEOUT, Enqueue
+from ajc.entry import Entry, announce, prepare
 from ajc.errors import AjcError, Unavailable
 from ajc.failpoint import reach
 from ajc.task import Task
@@ -110,7 +111,7 @@ class EnqueueMany:
             answer.add_done_callback(partial(self._saved, flight))
         return flight
 
-    def _saved(self, flight: _Flight, answer: asyncio.Future[Message]) -> None:
+    def _saved(self, flight: _Flight, answer: asyncio.Future[Answer]) -> None:
         entry = flight.entry
         assert entry is not None
         revision: int | None = None
@@ -127,7 +128,7 @@ class EnqueueMany:
         else:
             item.add_done_callback(partial(self._item_stored, flight, revision))
 
-    def _item_stored(self, flight: _Flight, revision: int, answer: asyncio.Future[Message]) -> None:
+    def _item_stored(self, flight: _Flight, revision: int, answer: asyncio.Future[Answer]) -> None:
         entry = flight.entry
         assert entry is not None
         try:

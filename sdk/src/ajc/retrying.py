@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ajc.connection import Connection
-from ajc.enqueue import ANSWER_SECONDS, announce
+from ajc.enqueue import ANSWER_SECONDS
+from ajc.entry import announce
 from ajc.errors import Conflict, NotFound, QueueFull, Unavailable
 from ajc.instant import Instant
 from ajc.making_tasks import Deadline, deadline_instant

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ajc.connection import Connection, Message
+from ajc.connection import Answer, Connection
 from ajc.errors import Conflict, MalformedTask, NoResponders, NotFound, StoreError, TooLarge
 from ajc.headers import encode_headers, parse_headers
 from ajc.instant import Instant
@@ -147,7 +147,7 @@ def _from_api(message: dict[str, Any]) -> StoredMessage:
     )
 
 
-def _from_direct(message: Message) -> StoredMessage:
+def _from_direct(message: Answer) -> StoredMessage:
     headers = parse_headers(message.headers or b"")
     return StoredMessage(
         subject=headers.get("Nats-Subject") or "",

@@ -1,0 +1,58 @@
+"""What an enqueue sends: the record, its event, the item; checked and encoded before anything leaves."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ajc.connection import Connection
+from ajc.errors import InvalidValue, Unavailable
+from ajc.events import TaskStateChanged
+from ajc.instant import Instant
+from ajc.subjects import check_type, event_subject, item_subject, task_subject
+from ajc.task import Task, TaskState
+from ajc.task_records import NEW_RECORD, check_task_size
+from ajc.work_item import WorkItem
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A task ready to be sent: everything that its two writes need."""
+
+    task: Task
+    body: bytes
+    subject: str
+    item_subject: str
+    item_body: bytes
+    item_headers: bytes
+
+
+def prepare(connection: Connection, task: Task, queue: str) -> Entry:
+    """Check a task and encode its writes. It goes to its own queue, or to `queue` when it names none.
+
+    Raises `InvalidName`, `InvalidValue` for a state that cannot be enqueued, and `TooLarge` before anything is sent.
+    """
+    name = task.queue or queue
+    state = TaskState.BLOCKED if task.dependencies else TaskState.NEW
+    if task.state not in (TaskState.NEW, state):
+        raise InvalidValue("state", task.state, "a task that was under way is queued again with retry()")
+    if task.queue != name or task.state != state:
+        task = task.replace(queue=name, state=str(state))
+    check_type(task.type)
+    body = task.encode()
+    check_task_size(connection, len(NEW_RECORD) + len(body))
+    return Entry(
+        task,
+        body,
+        task_subject(task.id),
+        item_subject(name, task.id),
+        WorkItem(task_id=task.id).encode(),
+        b"NATS/1.0\r\nNats-Msg-Id: " + task.id.encode() + b"\r\n\r\n",
+    )
+
+
+def announce(connection: Connection, task: Task) -> None:
+    """Publish the event of a saved state. Events are not stored, and a full send buffer only costs the event."""
+    try:
+        connection.publish(event_subject(task.id), TaskStateChanged.of(task, Instant.now()).encode())
+    except Unavailable:
+        if connection.closed:
+            raise
