@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,14 +16,11 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 START_SECONDS = 30.0
-COMMAND = (
-    sys.executable,
-    "-c",
-    "import sys; from pathlib import Path; from ajc_bridge.cli.run import run_daemon; sys.exit(run_daemon(Path(sys.argv[1]), {}))",
-)
+# prometheus-client's own parser gives Go's counters another name
+_sample = re.compile(r"(?P<name>[a-zA-Z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)").fullmatch
+_label = re.compile(r'(\w+)="([^"]*)"')
+COMMAND = (sys.executable, "-m", "ajc_bridge", "run", "--config")
 
 
 class BridgeProcess:
@@ -168,12 +166,14 @@ class BridgeProcess:
         """The value of a sample, all label sets that match added up; 0 when there is none."""
         with urllib.request.urlopen(self.http + "/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        return sum(
-            found.value
-            for family in text_string_to_metric_families(text)
-            for found in family.samples
-            if found.name == sample and all(found.labels.get(k) == v for k, v in labels.items())
-        )
+        found = 0.0
+        for line in text.splitlines():
+            match = _sample(line)
+            if match and match["name"] == sample:
+                given = dict(_label.findall(match["labels"] or ""))
+                if all(given.get(label) == value for label, value in labels.items()):
+                    found += float(match["value"])
+        return found
 
     def is_ready(self) -> bool:
         """Whether it serves what it shall."""

@@ -1,4 +1,4 @@
-"""What a test sees and does from outside: tasks and items written raw, records, schedules, dead letters and events read."""
+"""What a test sees and does from outside: tasks and items written raw, what the server stores and publishes read."""
 
 from __future__ import annotations
 
@@ -171,9 +171,7 @@ class World:
             if task.state in states:
                 return task
             if asyncio.get_running_loop().time() > deadline:
-                raise AssertionError(
-                    f"{task_id} is {task.state!r} ({task.tries} tries, {task.last_err!r}), not {states}"
-                )
+                raise AssertionError(f"{task_id} is {task.state!r} ({task.last_err!r}), not {states}")
             await asyncio.sleep(0.03)
 
     async def until_gone(self, queue: str, task_id: str, seconds: float = SECONDS) -> None:

@@ -1,4 +1,4 @@
-"""A responder inside the test's process: what it was asked is kept, what it replies is scripted, hostile bytes included."""
+"""A responder inside the test's process: what it was asked is kept, what it replies is scripted, hostile bytes too."""
 
 from __future__ import annotations
 

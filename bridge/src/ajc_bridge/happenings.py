@@ -168,7 +168,7 @@ class Rescued(Detail, frozen=True, gc=False):
 
 
 class UnknownState(Detail, frozen=True, gc=False):
-    """A task in a state that this version does not know; noted once per word."""
+    """A task in a state that this version does not know; logged once per word."""
 
     action: ClassVar[str] = "task.unknown_state"
     queue: str

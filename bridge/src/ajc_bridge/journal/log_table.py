@@ -18,12 +18,13 @@ class Line(msgspec.Struct, frozen=True):
     """How a kind is logged.
 
     `a_minute`: how many lines of one action, queue and type at most; the next line says how many were left out.
-    0: every one.
+    0: every one. `once_by`: one line for each value of this field, and no more, as long as the process lives.
     """
 
     level: Level
     text: str
     a_minute: int = 0
+    once_by: str = ""
 
 
 LINES: Final[dict[type[happened.Detail], Line]] = {
@@ -59,7 +60,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.ItemDropped: Line("debug", "item acknowledged without a run"),
     happened.ItemWaits: Line("debug", "item waits"),
     happened.Rescued: Line("info", "task without an item was found and settled", 10),
-    happened.UnknownState: Line("warn", "task in a state that this version does not know; left alone"),
+    happened.UnknownState: Line("warn", "task in a state that this version does not know; left alone", once_by="state"),
 }
 UNLOGGED: Final = frozenset({happened.SlotsChanged})
 
@@ -110,10 +111,16 @@ def document() -> str:
     """Return the whole page."""
     rows = [
         f"| `{kind.action}` | {line.level}{', warn' if kind in MAY_WARN else ''} | {line.text} "
-        f"| {' '.join(f'`{name}`' for name in field_names(kind))} | {line.a_minute or ''} |\n"
+        f"| {' '.join(f'`{name}`' for name in field_names(kind))} | {_bound(line)} |\n"
         for kind, line in LINES.items()
     ]
     return HEAD + "".join(rows) + TAIL
+
+
+def _bound(line: Line) -> str:
+    if line.once_by:
+        return f"one a `{line.once_by}`, ever"
+    return str(line.a_minute or "")
 
 
 def main(arguments: list[str]) -> None:

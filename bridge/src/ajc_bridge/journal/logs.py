@@ -35,6 +35,7 @@ class Logs:
         self.level: Level = level
         self._monotonic = monotonic
         self._budgets: dict[tuple[str, ...], _Budget] = {}
+        self._written: set[tuple[str, Any]] = set()
         self._logger = make_logger(form, sys.stderr if stream is None else stream).bind(**(bound or {}))
 
     def handlers(self) -> Mapping[type[happened.Detail], Handler]:
@@ -63,6 +64,8 @@ class Logs:
             if LEVELS[level] < LEVELS[self.level]:
                 return
             fields = fields_of(detail)
+            if line.once_by and not self._first(detail, line.once_by):
+                return
             if line.a_minute:
                 suppressed = self._spend(detail, line.a_minute)
                 if suppressed is None:
@@ -72,6 +75,14 @@ class Logs:
             self._logger.msg(line.text, level=level, action=detail.action, **fields)
 
         return write
+
+    def _first(self, detail: happened.Detail, field: str) -> bool:
+        """Say whether no line of this action had this value before; past a bound on the values, none is new."""
+        key = (detail.action, getattr(detail, field))
+        if key in self._written or len(self._written) >= MAX_BUDGETS:
+            return False
+        self._written.add(key)
+        return True
 
     def _spend(self, detail: happened.Detail, a_minute: int) -> int | None:
         """Return how many lines were left out before this one, None when this one is to be left out too."""
