@@ -22,6 +22,7 @@ from ajc.errors import (
     TooLarge,
     Unavailable,
 )
+from ajc.fast_client import RawCallback
 from ajc.store_errors import STREAM_NOT_FOUND, store_error
 from ajc.transport import Message, Subscription, Transport, choose_transport
 
@@ -32,6 +33,14 @@ _SWEEP_SECONDS: Final = 0.05
 _STATUS: Final = b"NATS/1.0 "
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 _LOW_WATER: Final = 1 << 20
+_SMALL: Final = 1_024  # no server has a smaller limit
+
+
+class Answer(msgspec.Struct, gc=False):
+    """The answer to a request; `headers` is the raw header block, None when there is none."""
+
+    body: bytes
+    headers: bytes | None = None
 
 
 class PubAck(msgspec.Struct, frozen=True):
@@ -64,13 +73,13 @@ class _Pending:
     __slots__ = ("deadline", "future", "many", "seconds", "subject", "through_reconnect")
 
     def __init__(
-        self, future: asyncio.Future[Message], deadline: float, subject: str, seconds: float, *, through_reconnect: bool
+        self, future: asyncio.Future[Answer], deadline: float, subject: str, seconds: float, *, through_reconnect: bool
     ) -> None:
         self.future = future
         self.deadline = deadline
         self.subject = subject
         self.seconds = seconds
-        self.many: list[Message] | None = None
+        self.many: list[Answer] | None = None
         self.through_reconnect = through_reconnect
 
 
@@ -87,7 +96,7 @@ class Connection:
         self.inbox_prefix = inbox_prefix
         self._inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
         self._inbox_length = len(self._inbox)
-        self._table: dict[str, _Pending] = {}
+        self._table: dict[bytes, _Pending] = {}
         self._next = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -119,7 +128,7 @@ class Connection:
         connection._on_state = on_state
         await transport.connect(options, name, connection._state_changed, wait_for_server=wait_for_server)
         try:
-            await transport.subscribe(f"{connection._inbox}*", connection._answered, "")
+            await transport.subscribe_raw(f"{connection._inbox}*", connection._answered)
         except BaseException:
             await transport.close()
             raise
@@ -166,7 +175,7 @@ class Connection:
         if " " in subject or not subject.isprintable() or not subject:
             raise InvalidName("subject", subject, "no blanks or control characters")
         size = len(body) + (len(headers) if headers else 0)
-        if size > self._transport.max_payload:
+        if size > _SMALL and size > self._transport.max_payload:
             # the server would close the connection for good
             raise TooLarge("message", size, self._transport.max_payload)
         self._transport.publish(subject, body, headers, reply)
@@ -179,7 +188,7 @@ class Connection:
         headers: bytes | None = None,
         timeout: float = 5.0,
         through_reconnect: bool = False,
-    ) -> Message:
+    ) -> Answer:
         """Send a request and wait `timeout` seconds for its one answer.
 
         Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the connection
@@ -199,15 +208,15 @@ class Connection:
         headers: bytes | None = None,
         timeout: float = 5.0,
         through_reconnect: bool = False,
-    ) -> asyncio.Future[Message]:
+    ) -> asyncio.Future[Answer]:
         """Send a request now and return the future of its answer, for callers with many under way.
 
         A status message (503: nobody there) is an answer like any other here.
         """
         token = self._next = self._next + 1
-        name = f"{token:x}"
-        self.publish(subject, body, headers=headers, reply=self._inbox + name)
-        future: asyncio.Future[Message] = self._loop.create_future()
+        name = b"%x" % token
+        self.publish(subject, body, headers=headers, reply=f"{self._inbox}{token:x}")
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._table[name] = _Pending(
             future, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
         )
@@ -215,15 +224,15 @@ class Connection:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         return future
 
-    async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Message]:
+    async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Answer]:
         """Send a request that many messages answer, and return them once the status message that ends them has come.
 
         An end with 404 (nothing there) is an empty list. Raises `NoResponders`, `Unavailable` for any other status, and what
         `request` raises.
         """
         future = self.ask(subject, body, timeout=timeout)
-        many: list[Message] = []
-        self._table[f"{self._next:x}"].many = many
+        many: list[Answer] = []
+        self._table[b"%x" % self._next].many = many
         end = await future
         assert end.headers is not None  # only a status message ends it
         status = end.headers[len(_STATUS) : len(_STATUS) + 3]
@@ -267,6 +276,10 @@ class Connection:
         """Subscribe; `callback` runs in the reading loop for each message, so it only hands over. Replayed on reconnects."""
         return await self._transport.subscribe(subject, callback, queue)
 
+    async def subscribe_raw(self, subject: str, callback: RawCallback, *, queue: str = "") -> Subscription:
+        """Subscribe as `subscribe` does, for callbacks in a hurry: (subject, reply, body, header block or None) as bytes."""
+        return await self._transport.subscribe_raw(subject, callback, queue)
+
     async def writable(self) -> None:
         """Wait until the send buffer is below 1 MiB: what a sender of many messages awaits between them."""
         while self._transport.backlog() > _LOW_WATER and not self.closed:
@@ -284,17 +297,17 @@ class Connection:
             self._sweeper.cancel()
             self._sweeper = None
 
-    def _answered(self, message: Message) -> None:
-        name = message.subject[self._inbox_length :]
+    def _answered(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        name = subject[self._inbox_length :]
         pending = self._table.get(name)
         if pending is None:
             return
-        if pending.many is not None and not (message.headers is not None and message.headers.startswith(_STATUS)):
-            pending.many.append(message)
+        if pending.many is not None and not (headers is not None and headers.startswith(_STATUS)):
+            pending.many.append(Answer(body, headers))
             return
         del self._table[name]
         if not pending.future.done():
-            pending.future.set_result(message)
+            pending.future.set_result(Answer(body, headers))
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -326,7 +339,7 @@ class Connection:
             self._on_state(state, error)
 
 
-def read_pub_ack(message: Message, subject: str) -> PubAck:
+def read_pub_ack(message: Answer, subject: str) -> PubAck:
     """Read JetStream's answer to a publish into a stream; raises as `Connection.stored` says."""
     if message.headers is not None and message.headers.startswith(_NO_RESPONDERS):
         raise store_error(STREAM_NOT_FOUND, "no stream takes this subject", subject)
@@ -340,6 +353,7 @@ def read_pub_ack(message: Message, subject: str) -> PubAck:
 
 
 __all__ = [
+    "Answer",
     "Connection",
     "Message",
     "PubAck",

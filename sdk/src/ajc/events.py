@@ -106,6 +106,26 @@ class TaskStateChanged(Struct, frozen=True, kw_only=True):
         )
 
 
+def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
+    """Write `TaskStateChanged.of(task, now, queue)` without making it: two of these are sent for every task."""
+    created = task.created
+    seconds = now // _SECOND
+    return _bytes(
+        _WrittenState(
+            ksuid.serial(seconds),
+            TaskStateChanged.TYPE,
+            Instant(seconds * _SECOND).rfc3339(),
+            task.id,
+            task.state,
+            task.tries,
+            queue or UNSET,
+            task.type,
+            task.last_err or UNSET,
+            UNSET if created == GO_ZERO else max(_INT64_MIN, min(now - created, _INT64_MAX)),
+        )
+    )
+
+
 class LeaderElected(Struct, frozen=True, kw_only=True):
     """`name` leads `component` from now on."""
 

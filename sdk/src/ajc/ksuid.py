@@ -22,11 +22,14 @@ _VALUE = {digit: value for value, digit in enumerate(DIGITS)}
 _PAIRS = tuple(high + low for high in DIGITS for low in DIGITS)
 _9_DIGITS = 62**9  # 27 digits are three groups of nine, each within 64 bits: cheap arithmetic
 _randomness: list[int] = []
+_series: list[str] = []
+_series_second = 0
 
 
 def _forget() -> None:
     """After a fork the child must not hand out what its parent hands out too."""
     _randomness.clear()
+    _series.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -59,6 +62,23 @@ def new(seconds: int | None = None) -> str:
         random = numbers.pop()
         _randomness.extend(numbers)
     return _text((((seconds - EPOCH) & 0xFFFFFFFF) << 128) | random)
+
+
+def serial(seconds: int) -> str:
+    """Make an id for that second since 1970 which may be guessed from others: for events, at a tenth of the cost of `new`.
+
+    62 neighbours of each random id are handed out, so they are as unlikely to meet another's as that one is.
+    """
+    global _series_second  # noqa: PLW0603 - beside the list it belongs to
+    if seconds == _series_second:
+        try:
+            return _series.pop()
+        except IndexError:
+            pass  # used up
+    most = new(seconds)[:-1]
+    _series_second = seconds
+    _series[:] = [most + digit for digit in DIGITS]
+    return _series.pop()
 
 
 def encode(raw: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from ajc.errors import InvalidName
 
@@ -33,6 +34,7 @@ RESPONDER_GROUP = "ajc"  # the one queue group of all responders: a second one w
 DEFAULT_QUEUE = "DEFAULT"
 
 NAME_ALLOWED = "1 to 128 of the characters a-z A-Z 0-9 _ : -"
+LONGEST_NAME = 128
 QUEUE_ALLOWED = "1 to 128 of the characters a-z A-Z 0-9 _ -"
 
 # Go's own check has no length limit, and none at all for queues; a colon in a queue would let signed fields shift.
@@ -40,14 +42,20 @@ _name = re.compile(r"[a-zA-Z0-9_:-]{1,128}").fullmatch
 _queue_name = re.compile(r"[a-zA-Z0-9_-]{1,128}").fullmatch
 
 
+@lru_cache(maxsize=2_048)
+def _is_name(name: str) -> bool:
+    return _name(name) is not None
+
+
 def is_type(name: object) -> bool:
     """Whether this is a legal task type (`catchall` is: only enqueueing it is refused)."""
-    return isinstance(name, str) and _name(name) is not None
+    # asked about the same name for every message of a task; a long one must not stay in the cache
+    return isinstance(name, str) and len(name) <= LONGEST_NAME and _is_name(name)
 
 
 def is_id(name: object) -> bool:
     """Whether this is a legal task id; it need not be a KSUID."""
-    return isinstance(name, str) and _name(name) is not None
+    return isinstance(name, str) and len(name) <= LONGEST_NAME and _is_name(name)
 
 
 def is_queue(name: object) -> bool:
@@ -76,6 +84,7 @@ def check_queue(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def task_subject(task_id: str) -> str:
     """Where the task is stored: the last message there is the task."""
     return "CHORIA_AJ.T." + check_id(task_id)
@@ -128,6 +137,7 @@ def dlq_subject(queue: str, task_id: str) -> str:
     return f"CHORIA_AJ.DLQ.{check_queue(queue)}.{task_id}"
 
 
+@lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def exec_subject(prefix: str, task_type: str) -> str:
     """Where a responder of this type listens; the empty type is the catch-all."""
     return f"{prefix}.{check_type(task_type, catchall=True) if task_type else CATCHALL}"
@@ -143,6 +153,7 @@ def beat_subject(bridge: str, attempt: str) -> str:
     return f"ajc.beat.{check_queue(bridge)}.{check_id(attempt)}"
 
 
+@lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def event_subject(task_id: str) -> str:
     """Where the events of a task are published."""
     return "CHORIA_AJ.E.task_state." + check_id(task_id)

@@ -64,6 +64,7 @@ class Transport(Protocol):
     ) -> None: ...
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None: ...  # noqa: D102
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription: ...  # noqa: D102
+    async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription: ...  # noqa: D102
     def backlog(self) -> int: ...  # noqa: D102
     async def flush(self, timeout: float) -> None: ...  # noqa: D102
     async def close(self) -> None: ...  # noqa: D102
@@ -196,6 +197,14 @@ class PublicTransport:
 
         return await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
 
+    async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
+        """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
+
+        def hand_over(message: Message) -> None:
+            callback(message.subject.encode(), message.reply.encode(), message.body, message.headers)
+
+        return await self.subscribe(subject, hand_over, queue)
+
     def backlog(self) -> int:
         """Bytes handed over and not sent."""
         return self._outgoing_bytes + int(self._client.pending_data_size)
@@ -260,10 +269,11 @@ class FastTransport(PublicTransport):
         if fast.backlog > OFFLINE_BUFFER or not fast.is_connected:
             self._check_room()
         if headers is None:
-            fast.send(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
+            fast.send(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(body), body))
         else:
             size = len(headers)
-            fast.send(f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode() + headers + body + b"\r\n")
+            command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
+            fast.send(b"%b%b%b\r\n" % (command, headers, body))
 
     def _check_room(self) -> None:
         if self._fast.is_closed:
@@ -277,7 +287,11 @@ class FastTransport(PublicTransport):
         def hand_over(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
             callback(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), body, headers))
 
-        subscription = await self._guarded(self._fast.subscribe_raw(subject, queue, hand_over))
+        return await self.subscribe_raw(subject, hand_over, queue)
+
+    async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
+        """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
+        subscription = await self._guarded(self._fast.subscribe_raw(subject, queue, callback))
         return _RawSubscription(self._fast, subscription)
 
     def backlog(self) -> int:

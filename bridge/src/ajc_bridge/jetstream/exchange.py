@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
-from ajc.connection import Connection, Message
+from ajc.connection import Answer, Connection
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc_bridge.happenings import ReplyIgnored
 from ajc_bridge.ports import Journal
@@ -18,7 +19,7 @@ class _Waiting:
 
     __slots__ = ("future", "task_id", "type")
 
-    def __init__(self, future: asyncio.Future[Message | None], task_id: str, type_: str) -> None:
+    def __init__(self, future: asyncio.Future[Answer | None], task_id: str, type_: str) -> None:
         self.future = future
         self.task_id = task_id
         self.type = type_
@@ -35,11 +36,12 @@ class NatsExchange:
         self._inbox_length = len(self._inbox)
         self._table: dict[str, _Waiting] = {}
         self._over: dict[str, tuple[str, str, str]] = {}
+        self._order: deque[str] = deque()
         self._next = 0
 
     async def start(self) -> None:
         """Open the inbox of replies."""
-        await self._connection.subscribe(f"{self._inbox}*", self._replied)
+        await self._connection.subscribe_raw(f"{self._inbox}*", self._replied)
 
     @property
     def limit(self) -> int:
@@ -73,17 +75,17 @@ class NatsExchange:
             self._remember(token, (kind, waiting.type, waiting.task_id))
 
     def _remember(self, token: str, what: tuple[str, str, str]) -> None:
-        over = self._over
-        over[token] = what
-        if len(over) > _REMEMBERED:
-            del over[next(iter(over))]
+        self._over[token] = what
+        self._order.append(token)
+        if len(self._order) > _REMEMBERED:
+            del self._over[self._order.popleft()]
 
-    def _replied(self, message: Message) -> None:
-        token = message.subject[self._inbox_length :]
+    def _replied(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        token = subject[self._inbox_length :].decode()
         waiting = self._table.get(token)
         if waiting is not None:
             if not waiting.future.done():
-                waiting.future.set_result(message)
+                waiting.future.set_result(Answer(body, headers))
             else:
                 self._journal.note(ReplyIgnored("duplicate", waiting.type, waiting.task_id))
             return
@@ -91,6 +93,6 @@ class NatsExchange:
         self._journal.note(ReplyIgnored(kind, type_, task_id))
 
 
-def _give_up(future: asyncio.Future[Message | None]) -> None:
+def _give_up(future: asyncio.Future[Answer | None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from ajc import subjects
-from ajc.connection import Connection, Message
+from ajc.connection import Connection, read_pub_ack
 from ajc.errors import MalformedTask, NotFound, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.instant import Instant
-from ajc.store_errors import NO_MESSAGE
+from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
 
@@ -57,7 +57,7 @@ class JetStreamTaskStore:
     async def start(self) -> None:
         """Open the inbox of batched reads."""
         self._inbox = f"{self._connection.inbox_prefix}.get.{id(self):x}."
-        await self._connection.subscribe(f"{self._inbox}*", self._arrived)
+        await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
     def connection_lost(self) -> None:
         """Fail every read under way: its answer was lost with the connection."""
@@ -98,18 +98,18 @@ class JetStreamTaskStore:
         if self._timer is None:
             self._timer = self._loop.call_later(0.1, self._sweep)
 
-    def _arrived(self, message: Message) -> None:
-        token = message.subject[len(self._inbox) :]
+    def _arrived(self, inbox: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        token = inbox[len(self._inbox) :].decode()
         batch = self._batches.get(token)
-        if batch is None or message.headers is None:
+        if batch is None or headers is None:
             return
-        if message.headers.startswith(_STATUS):
-            self._batch_ended(token, batch, message.headers[9:12])
+        if headers.startswith(_STATUS):
+            self._batch_ended(token, batch, headers[9:12])
             return
-        subject, revision, stored_at = read_direct_headers(message.headers)
+        subject, revision, stored_at = read_direct_headers(headers)
         future = batch.missing.pop(subject, None)
         if future is not None and not future.done():
-            future.set_result(make_record(subject.rpartition(".")[2], message.body, revision, stored_at))
+            future.set_result(make_record(subject.rpartition(".")[2], body, revision, stored_at))
         if not batch.missing:
             del self._batches[token]
 
@@ -162,13 +162,14 @@ class JetStreamTaskStore:
         else:
             seconds = max(1, -(-ttl_ns // _TTL_NS))
             headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\nNats-TTL: %ds\r\n\r\n" % (revision, seconds)
+        subject = subjects.task_subject(task_id)
+        message = await self._connection.ask(subject, body, headers=headers, timeout=_SAVE_SECONDS)
         try:
-            ack = await self._connection.stored(
-                subjects.task_subject(task_id), body, headers=headers, timeout=_SAVE_SECONDS
-            )
+            return read_pub_ack(message, subject).seq
         except (NotFound, StoreError) as error:
+            if isinstance(error, StoreError) and error.code == MESSAGE_TOO_LARGE:
+                raise TooLarge("record", len(body), self.limit) from error
             raise Unavailable(f"the task store refused a save: {error}") from error
-        return ack.seq
 
     @property
     def limit(self) -> int:

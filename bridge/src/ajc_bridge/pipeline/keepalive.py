@@ -49,11 +49,14 @@ class Keepalive:
                         self._renewing.add(id(lease))
                         group.start_soon(self._renew, lease)
 
-    async def renew_if_short(self, lease: Lease) -> None:
-        """Renew now when under half of the lease is left: what the dispatch does before a request goes out."""
-        if self.renews and lease.until - self._clock.monotonic() < self.lease_seconds / 2:
-            self._renewing.add(id(lease))
-            await self._renew(lease)
+    def short(self, lease: Lease) -> bool:
+        """Tell whether under half of a lease that can be renewed is left: then that comes before a request goes out."""
+        return self.renews and lease.until - self._clock.monotonic() < self.lease_seconds / 2
+
+    async def renew(self, lease: Lease) -> None:
+        """Renew now."""
+        self._renewing.add(id(lease))
+        await self._renew(lease)
 
     async def _renew(self, lease: Lease) -> None:
         try:
