@@ -1,4 +1,4 @@
-"""What reading and writing the wire costs: microseconds per operation, the best of several rounds.
+"""What reading and writing the wire costs: microseconds of CPU per operation, the best of several rounds.
 
 python bench/wire.py [--rounds N] [--json]
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 import timeit
 from collections.abc import Callable
 
 from msgspec import Raw
 
 from ajc import ksuid
-from ajc.events import TaskStateChanged, decode_event
+from ajc.events import TaskStateChanged, decode_event, encode_state_change
 from ajc.exchange import ExecRequest, clean_text, read_reply
 from ajc.headers import parse_headers
 from ajc.instant import Instant
@@ -66,6 +67,7 @@ def operations() -> dict[str, Callable[[], object]]:
         "WorkItem.encode": item.encode,
         "TaskStateChanged.of": lambda: TaskStateChanged.of(active, now),
         "TaskStateChanged.encode": event.encode,
+        "encode_state_change": lambda: encode_state_change(active, now, "EMAIL"),
         "decode_event": lambda: decode_event(event_json),
         "ksuid.new": lambda: ksuid.new(1_767_323_045),
         "ExecRequest.headers": request.headers,
@@ -88,7 +90,7 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     given = arguments.parse_args()
     figures = {
-        name: min(timeit.repeat(operation, number=NUMBER, repeat=given.rounds)) / NUMBER * 1e6
+        name: min(timeit.repeat(operation, timer=time.process_time, number=NUMBER, repeat=given.rounds)) / NUMBER * 1e6
         for name, operation in operations().items()
     }
     if given.json:

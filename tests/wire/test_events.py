@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ajc import ksuid
 from ajc.errors import MalformedEvent, UnknownEvent
-from ajc.events import LeaderElected, TaskStateChanged, decode_event
+from ajc.events import LeaderElected, TaskStateChanged, decode_event, encode_state_change
 from ajc.instant import GO_ZERO, Instant
 from ajc.subjects import event_subject, leader_event_subject
 from ajc.task import Task
@@ -131,6 +131,26 @@ def test_an_age_is_negative_absent_or_clamped_as_in_go() -> None:
     assert TaskStateChanged.of(task.replace(created=GO_ZERO.plus(1)), NOW).task_age == 2**63 - 1
     far = Instant.parse("9999-01-01T00:00:00Z")
     assert TaskStateChanged.of(task.replace(created=far), NOW).task_age == -(2**63)
+
+
+@given(
+    st.builds(
+        Task,
+        id=TEXT,
+        type=TEXT,
+        state=TEXT,
+        tries=INT64,
+        last_err=st.text(max_size=10),
+        created=st.one_of(st.just(GO_ZERO), st.integers(-(10**19), 10**19).map(Instant)),
+    ),
+    TEXT,
+)
+def test_written_at_once_or_as_a_value_it_is_the_same_event(task: Task, queue: str) -> None:
+    at_once = json.loads(encode_state_change(task, NOW, queue))
+    as_value = json.loads(TaskStateChanged.of(task, NOW, queue).encode())
+    assert list(at_once) == list(as_value)
+    assert at_once | {"event_id": ""} == as_value | {"event_id": ""}
+    assert ksuid.seconds_of(at_once["event_id"]) == NOW // 10**9
 
 
 def test_an_election() -> None:

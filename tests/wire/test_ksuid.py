@@ -73,6 +73,12 @@ def test_new_ids_differ_and_tell_their_second() -> None:
     assert abs(ksuid.seconds_of(ksuid.new()) - time.time()) < 60
 
 
+def test_ids_in_series_differ_and_tell_their_second() -> None:
+    ids = [ksuid.serial(1_767_323_045 + at // 1_000) for at in range(3_000)]
+    assert len(set(ids)) == 3_000
+    assert [ksuid.seconds_of(one) for one in ids] == [1_767_323_045 + at // 1_000 for at in range(3_000)]
+
+
 def test_a_second_outside_its_range_wraps_as_in_go() -> None:
     assert ksuid.seconds_of(ksuid.new(1_399_999_999)) == 5_694_967_295
 
@@ -83,16 +89,17 @@ def test_only_20_bytes_are_encoded() -> None:
 
 
 def test_a_forked_child_hands_out_other_ids() -> None:
-    ksuid.new(0)  # so that there is a block of randomness to be shared
+    for make in (ksuid.new, ksuid.serial):
+        make(0)  # so that there is something to be shared
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, "".join(ksuid.new(0) for _ in range(300)).encode())
+        os.write(writer, "".join(make(0) for make in (ksuid.new, ksuid.serial) for _ in range(300)).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()
     os.waitpid(child, 0)
     theirs = {text[at : at + ksuid.LENGTH] for at in range(0, len(text), ksuid.LENGTH)}
-    assert len(theirs) == 300
-    assert theirs.isdisjoint({ksuid.new(0) for _ in range(300)})
+    assert len(theirs) == 600
+    assert theirs.isdisjoint({make(0) for make in (ksuid.new, ksuid.serial) for _ in range(300)})

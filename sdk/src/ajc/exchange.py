@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ajc.errors import MalformedHeaders, MalformedInstant, MalformedRequest, MalformedTask
-from ajc.headers import Headers, encode_headers, parse_headers
+from ajc.headers import encode_headers, parse_headers
 from ajc.instant import Instant
 from ajc.task import Task
 
@@ -74,15 +74,15 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
         that is none counts as absent. MalformedRequest for what no responder could work with.
         """
         try:
-            found = parse_headers(headers) if headers is not None else Headers()
+            items = parse_headers(headers).items if headers is not None else ()
         except MalformedHeaders as error:
             raise MalformedRequest("headers", error.reason) from None
-        numbers = {
-            name: _number_of(found, name) for name in ("AJ-Try", "AJ-Max-Tries", "AJ-Timeout-Ms", "AJ-Heartbeat-Ms")
-        }
-        texts = {name: found.get(name) for name in ("AJ-Task-Id", "AJ-Task-Type", "AJ-Queue")}
-        try_number, max_tries = numbers["AJ-Try"], numbers["AJ-Max-Tries"]
-        task_id, task_type, queue = texts.values()
+        said: dict[str, str] = {}
+        for name, value in items:
+            if value:
+                said.setdefault(name.lower(), value)
+        task_id, task_type, queue = said.get("aj-task-id"), said.get("aj-task-type"), said.get("aj-queue")
+        try_number, max_tries = _number_of(said.get("aj-try")), _number_of(said.get("aj-max-tries"))
         if None in (task_id, task_type, queue, try_number, max_tries):
             try:
                 task = Task.decode(body)
@@ -92,7 +92,9 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
             try_number = max(task.tries, 1) if try_number is None else try_number
             max_tries = max(task.max_tries, 0) if max_tries is None else max_tries
         deadline, timeout_ms = _times(
-            found.get("AJ-Handler-Deadline"), numbers["AJ-Timeout-Ms"], Instant.now() if now is None else now
+            said.get("aj-handler-deadline"),
+            _number_of(said.get("aj-timeout-ms")),
+            Instant.now() if now is None else now,
         )
         return cls(
             task_id=task_id or "",
@@ -102,10 +104,10 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
             max_tries=max_tries or 0,
             deadline=deadline,
             timeout_ms=timeout_ms,
-            heartbeat_subject=found.get("AJ-Heartbeat-Subject"),
-            heartbeat_ms=numbers["AJ-Heartbeat-Ms"],
-            traceparent=found.get("traceparent"),
-            tracestate=found.get("tracestate"),
+            heartbeat_subject=said.get("aj-heartbeat-subject"),
+            heartbeat_ms=_number_of(said.get("aj-heartbeat-ms")),
+            traceparent=said.get("traceparent"),
+            tracestate=said.get("tracestate"),
             body=body,
         )
 
@@ -203,8 +205,7 @@ def _retry_after(text: str) -> int | None:
     return min(int(text[-18:]), LONGEST_RETRY_AFTER_MS) if len(text.lstrip("0")) <= 18 else LONGEST_RETRY_AFTER_MS  # noqa: PLR2004
 
 
-def _number_of(found: Headers, name: str) -> int | None:
-    text = found.get(name)
+def _number_of(text: str | None) -> int | None:
     return int(text) if text is not None and _number(text) is not None else None
 
 
