@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ajc.errors import AjcError
 from ajc_bridge.config.model import Config, Section
-from ajc_bridge.config.values import shown
+from ajc_bridge.config.values import is_duration, shown
 
 PREFIX = "AJC_"
 KNOWN_BESIDE = frozenset({"AJC_FAILPOINT", "AJC_FAST"})  # for tests: where to die, which client
@@ -72,19 +73,19 @@ def _read_file(path: str | os.PathLike[str] | None) -> dict[str, Any]:
         raise ConfigError([f"{file}: is not TOML: {error}"]) from None
 
 
-def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key outside of named tables, with its type: ("nats", "tls", "ca"), str."""
+def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Yield every key outside of named tables: ("nats", "tls", "ca") and its field."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             yield from leaves(kind, (*path, name))
         elif get_origin(kind) is not dict:
-            yield (*path, name), kind
+            yield (*path, name), field
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """Collect the keys set by variables; text becomes what the key's type asks for, where it can."""
-    known = {PREFIX + "__".join(path).upper(): (path, kind) for path, kind in leaves(Config)}
+    known = {PREFIX + "__".join(path).upper(): (path, field) for path, field in leaves(Config)}
     found: dict[str, Any] = {}
     for variable, text in env.items():
         if not variable.startswith(PREFIX) or variable in KNOWN_BESIDE:
@@ -96,18 +97,19 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
                 hint = "; queues and policies come from the file"
             warnings.warn(f"{variable}: no such setting{hint}", UnknownVariable, stacklevel=3)
             continue
-        path, kind = known[variable]
-        _put(found, path, _converted(text, kind))
+        path, field = known[variable]
+        _put(found, path, _converted(text, field))
     return found
 
 
-def _converted(text: str, kind: Any) -> Any:
+def _converted(text: str, field: FieldInfo) -> Any:
+    kind = field.annotation
     if get_origin(kind) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     kinds = {kind, *get_args(kind)}
     if bool in kinds and text.lower() in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
         return text.lower() in {"true", "1", "yes", "on"}
-    if int in kinds and text.removeprefix("-").isdecimal() and len(text) < 20:  # noqa: PLR2004 - a 64-bit number
+    if int in kinds and not is_duration(field) and text.removeprefix("-").isdecimal() and len(text) < 20:  # noqa: PLR2004 - a 64-bit number
         return int(text)
     return text
 

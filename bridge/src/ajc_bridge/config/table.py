@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from ajc.duration import format_duration
 from ajc_bridge.config.model import Config, Section
-from ajc_bridge.config.values import Duration
+from ajc_bridge.config.values import is_duration
 
 HEAD = """# Configuration
 
@@ -66,20 +66,12 @@ def _row(path: str, field: FieldInfo) -> str:
     return f"| `{path}` | {_kind(field)} | {_default(field)} | {live} | {field.description}{example} |"
 
 
-def _is_duration(field: FieldInfo) -> bool:
-    wanted = Duration.__metadata__[0]  # type: ignore[attr-defined]
-    return (
-        any(wanted in getattr(kind, "__metadata__", ()) for kind in get_args(field.annotation))
-        or wanted in field.metadata
-    )
-
-
 def _kind(field: FieldInfo) -> str:
-    if get_origin(field.annotation) is not list and _is_duration(field):
+    if get_origin(field.annotation) is not list and is_duration(field):
         return "duration"
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
     if get_origin(field.annotation) is list:
-        return f"list of {'durations' if _is_duration(field) else 'states'}"
+        return f"list of {'durations' if is_duration(field) else 'states'}"
     words = {str: "text", int: "number", float: "number", bool: "true or false"}
     return ", ".join(sorted({_word(kind, words) for kind in kinds}))
 
@@ -102,7 +94,7 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(field.default).lower()}`"
     if isinstance(field.default, str):
         return f'`"{field.default}"`'
-    return f'`"{format_duration(field.default)}"`' if _is_duration(field) else f"`{field.default}`"
+    return f'`"{format_duration(field.default)}"`' if is_duration(field) else f"`{field.default}`"
 
 
 def main(arguments: list[str]) -> None:

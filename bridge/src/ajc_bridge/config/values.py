@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator
+from pydantic.fields import FieldInfo
 
 from ajc.duration import format_duration, parse_duration
 from ajc.errors import AjcError
@@ -95,6 +96,14 @@ def _listen(value: str) -> str:
 
 Duration = Annotated[int, BeforeValidator(_duration)]
 """Integer nanoseconds; written like Go's durations, or in days."""
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a key (or the elements of its list) is a duration."""
+    wanted = Duration.__metadata__[0]  # type: ignore[attr-defined]  # what Annotated keeps
+    kinds = get_args(field.annotation)
+    return wanted in field.metadata or any(wanted in getattr(kind, "__metadata__", ()) for kind in kinds)
+
 
 Limit = Annotated[int, AfterValidator(_limit)]
 Count = Annotated[int, AfterValidator(_count)]
