@@ -65,7 +65,7 @@ def new(seconds: int | None = None) -> str:
 
 
 def serial(seconds: int) -> str:
-    """Make an id for that second since 1970 which may be guessed from others: for events, at a tenth of the cost of `new`.
+    """Make an id for that second since 1970 that others give away: for events, at a tenth of the cost of `new`.
 
     62 neighbours of each random id are handed out, so they are as unlikely to meet another's as that one is.
     """
