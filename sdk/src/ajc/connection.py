@@ -160,6 +160,11 @@ class Connection:
         """Requests that wait for their answer."""
         return len(self._table)
 
+    @property
+    def room(self) -> bool:
+        """Whether the send buffer takes more without complaint."""
+        return self._transport.backlog() <= _LOW_WATER
+
     async def wait_connected(self) -> None:
         """Wait until there is a server at the other end (at once when there is). `Closed` when there never will be."""
         await self._connected.wait()
@@ -282,7 +287,7 @@ class Connection:
 
     async def writable(self) -> None:
         """Wait until the send buffer is below 1 MiB: what a sender of many messages awaits between them."""
-        while self._transport.backlog() > _LOW_WATER and not self.closed:
+        while not self.room and not self.closed:
             await asyncio.sleep(0.001)
 
     async def flush(self, timeout: float = 5.0) -> None:

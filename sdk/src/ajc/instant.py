@@ -87,10 +87,12 @@ class Instant(int):
     def rfc3339(self) -> str:
         """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset): no text can say it."""
         offset = self.offset
-        seconds, nanoseconds = divmod(int(self) + offset * SECOND, SECOND)
+        seconds, nanoseconds = divmod(int(self) + offset * SECOND if offset else self, SECOND)
         text = _text_of_second.get(seconds)
         if text is None:
             text = _second_text(seconds)
+        if not offset and nanoseconds % 10:  # no zeros to trim, as nine clocks in ten say
+            return f"{text}.{nanoseconds:09d}Z"
         if nanoseconds:
             text = f"{text}.{nanoseconds:09d}".rstrip("0")
         if not offset:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Final
 
 from ajc.connection import Answer, Connection
+from ajc.errors import Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc_bridge.happenings import ReplyIgnored
 from ajc_bridge.ports import Journal
 
 _REMEMBERED: Final = 8_192
+_ROOM_SECONDS: Final = 0.05
 
 
 class _Waiting:
@@ -49,7 +52,10 @@ class NatsExchange:
         return self._connection.max_payload
 
     async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
-        """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing."""
+        """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.
+
+        Raises `Unavailable` when the request never left.
+        """
         self._next += 1
         token = f"{self._next:x}"
         waiting = _Waiting(self._loop.create_future(), request.task_id, request.type)
@@ -57,22 +63,30 @@ class NatsExchange:
         kind = "late"
         timer = self._loop.call_at(until, _give_up, waiting.future)
         try:
-            if not self._connection.connected:
-                # sent when there is a server again, and only if there is still time
-                async with asyncio.timeout_at(until):
-                    await self._connection.wait_connected()
-            self._connection.publish(subject, request.body, headers=request.headers(), reply=self._inbox + token)
+            inbox = self._inbox + token
+            if self._connection.connected and self._connection.room:
+                self._connection.publish(subject, request.body, headers=request.headers(), reply=inbox)
+            else:
+                await self._send_later(subject, request, inbox, until)
             message = await waiting.future
             if message is None:
                 return None
             kind = "duplicate"
             return read_reply(message.headers, message.body)
-        except TimeoutError:
-            return None
         finally:
             timer.cancel()
             del self._table[token]
             self._remember(token, (kind, waiting.type, waiting.task_id))
+
+    async def _send_later(self, subject: str, request: ExecRequest, inbox: str, until: float) -> None:
+        """Send as soon as there is a server and room in the send buffer; `Unavailable` when that is not in time."""
+        while self._loop.time() < until:
+            await asyncio.sleep(_ROOM_SECONDS)
+            if self._connection.connected:
+                with contextlib.suppress(Unavailable):
+                    self._connection.publish(subject, request.body, headers=request.headers(), reply=inbox)
+                    return
+        raise Unavailable("no server, or no room in the send buffer, in time")
 
     def _remember(self, token: str, what: tuple[str, str, str]) -> None:
         self._over[token] = what

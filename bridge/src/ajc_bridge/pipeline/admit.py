@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ajc.errors import Conflict, MalformedItem, TooLarge
+from ajc.errors import Conflict, MalformedItem, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.subjects import is_id
 from ajc.work_item import WorkItem
@@ -14,7 +14,7 @@ from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import Attempt, decide
 from ajc_bridge.decision.transition import Transition
 from ajc_bridge.happenings import ItemDropped, ItemWaits, RevisionConflict, TaskSaved, UnknownState
-from ajc_bridge.pipeline.saving import load_surely, save_surely
+from ajc_bridge.pipeline.saving import load_surely, save_again
 from ajc_bridge.ports import Lease, Ports
 
 REQUEST_HEADER_ROOM = 640
@@ -46,7 +46,12 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
     item = arrival.item
     task_id = item.task_id if item is not None and is_id(item.task_id) else ""
     for leader in (False, True):
-        record = await _load(ports, task_id, leader=leader) if task_id else None
+        record = None
+        if task_id:
+            try:
+                record = await ports.store.load(task_id, leader=leader)
+            except Unavailable:
+                record = await load_surely(ports, task_id, leader=leader)
         reach("admit.loaded")
         if lease.lost:
             return None
@@ -83,10 +88,6 @@ def make_arrival(lease: Lease, *, exhausted: bool = False) -> Arrival:
     )
 
 
-async def _load(ports: Ports, task_id: str, *, leader: bool) -> Record | None:
-    return await load_surely(ports.store, task_id, leader=leader)
-
-
 async def _activate(
     ports: Ports, policy: QueuePolicy, lease: Lease, attempt: Attempt, revision: int
 ) -> Admitted | Settled:
@@ -97,7 +98,10 @@ async def _activate(
     if len(body) <= limit:
         reach("admit.active_sent")
         try:
-            saved = await save_surely(ports, lease.queue, active.id, body, revision)
+            try:
+                saved = await ports.store.save(active.id, body, revision)
+            except Unavailable as error:
+                saved = await save_again(ports, lease.queue, active.id, body, revision, error)
         except TooLarge as error:
             limit = error.limit
         else:

@@ -91,7 +91,8 @@ async def _ask(
             # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
             return Malformed(str(error))
         except Unavailable:
-            reply = None
+            # it never left, so nobody began
+            return NoResponder(subject)
         if reply is None:
             return TimedOut(budget.handler_ns, budget.at_deadline)
         if reply.kind == "no_responder":

@@ -164,6 +164,8 @@ class Lane:
         if isinstance(admitted, Settled):
             await settle(ports, self._queue, lease, admitted.task_id, admitted.transition, admitted.revision)
             return
+        if lease.lost or ports.clock.monotonic() >= lease.until:
+            return  # the item comes again, here or elsewhere: to begin now would be to do it twice
         self._dispatching.add(id(lease))
         try:
             if self._interrupting:

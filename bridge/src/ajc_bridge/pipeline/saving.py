@@ -8,50 +8,69 @@ import anyio
 
 from ajc.errors import Conflict, Unavailable
 from ajc_bridge.decision.admission import Record
-from ajc_bridge.happenings import SaveFailed
-from ajc_bridge.ports import Ports, TaskStore
+from ajc_bridge.happenings import SaveFailed, Trouble
+from ajc_bridge.ports import Ports
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 
 
-async def save_surely(
-    ports: Ports, queue: str, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None
+async def save_again(
+    ports: Ports,
+    queue: str,
+    task_id: str,
+    body: bytes,
+    revision: int,
+    error: Unavailable,
+    *,
+    ttl_ns: int | None = None,
 ) -> int:
-    """Save, however long the store is away, and return the new revision.
+    """Find out what became of a save that ended with `error`, repeat it if it never landed, and return its revision.
 
-    Raises `Conflict` when the record has moved on under somebody else's hands, `TooLarge` when it can never be saved.
+    Lasts as long as the store is away. Raises `Conflict` when the record has moved on under somebody else's hands, `TooLarge`
+    when it can never be saved.
     """
     pause = FIRST_PAUSE
-    unsure = False
     while True:
-        try:
-            return await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
-        except Conflict:
-            if not unsure:
-                raise
-        except Unavailable as error:
-            ports.journal.note(SaveFailed(queue, task_id, str(error)))
-        # an earlier save of ours may have landed: the store's own word decides
-        unsure = True
+        ports.journal.note(SaveFailed(queue, task_id, str(error)))
         await anyio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
-        record = await load_surely(ports.store, task_id, leader=True)
-        if record is None:
-            if revision:
-                raise Conflict(f"task {task_id}", "was removed")
-        elif record.revision != revision:
-            if record.data == body:
-                return record.revision
-            raise Conflict(f"task {task_id}", f"has revision {record.revision}, not {revision}")
+        landed = await _landed(ports, task_id, body, revision)
+        if landed is not None:
+            return landed
+        try:
+            return await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
+        except Unavailable as again:
+            error = again
+        except Conflict:
+            # the save before this one may have landed only now
+            landed = await _landed(ports, task_id, body, revision)
+            if landed is None:
+                raise
+            return landed
 
 
-async def load_surely(store: TaskStore, task_id: str, *, leader: bool = False) -> Record | None:
+async def _landed(ports: Ports, task_id: str, body: bytes, revision: int) -> int | None:
+    """Read back: the revision under which our own bytes are stored, None when the record is still the one before."""
+    record = await load_surely(ports, task_id, leader=True)
+    if record is None:
+        if revision:
+            raise Conflict(f"task {task_id}", "was removed")
+        return None
+    if record.revision == revision:
+        return None
+    if record.data == body:
+        return record.revision
+    raise Conflict(f"task {task_id}", f"has revision {record.revision}, not {revision}")
+
+
+async def load_surely(ports: Ports, task_id: str, *, leader: bool = False) -> Record | None:
     """Load, however long the store is away."""
     pause = FIRST_PAUSE
     while True:
         try:
-            return await store.load(task_id, leader=leader)
-        except Unavailable:
+            return await ports.store.load(task_id, leader=leader)
+        except Unavailable as error:
+            ports.journal.note(Trouble("load", str(error)))
             await anyio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -15,9 +15,9 @@ from ajc.errors import Conflict, Unavailable
 from ajc.failpoint import reach
 from ajc.task import Task
 from ajc.work_item import WorkItem
-from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Transition
+from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Schedule, Transition
 from ajc_bridge.happenings import DeadLettered, RevisionConflict, TaskParked, TaskSaved, TaskSettled, Trouble
-from ajc_bridge.pipeline.saving import FIRST_PAUSE, LONGEST_PAUSE, save_surely
+from ajc_bridge.pipeline.saving import FIRST_PAUSE, LONGEST_PAUSE, save_again
 from ajc_bridge.ports import Items, Lease, Ports
 
 _PARKING = frozenset({"no_responder", "busy"})
@@ -31,43 +31,42 @@ async def settle(ports: Ports, queue: Items, lease: Lease, task_id: str, transit
     if task is not None:
         body = task.encode()
         if transition.discard:
-            await _perform_dead_letter(ports, transition.dead_letter, body)
+            if transition.dead_letter is not None:
+                await _perform_dead_letter(ports, transition.dead_letter, body)
             await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
             ports.journal.note(TaskSaved(task, queue.queue, 0))
         else:
             reach("settle.save_sent")
+            ttl_ns = transition.ttl_ns
             try:
-                revision = await save_surely(
-                    ports, queue.queue, task_id, body, revision, ttl_ns=transition.ttl_ns
-                )
+                try:
+                    revision = await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
+                except Unavailable as error:
+                    revision = await save_again(ports, queue.queue, task_id, body, revision, error, ttl_ns=ttl_ns)
             except Conflict:
                 ports.journal.note(RevisionConflict(queue.queue, task_id))
                 return False
             reach("settle.saved")
             ports.journal.note(TaskSaved(task, queue.queue, revision))
             reach("settle.event_sent")
-    if not transition.discard:
+    if transition.dead_letter is not None and not transition.discard:
         await _perform_dead_letter(ports, transition.dead_letter, body)
-    await _perform_schedule(ports, queue.queue, task_id, transition)
+    if transition.schedule is not None:
+        await _perform_schedule(ports, queue.queue, task_id, transition.schedule)
     _answer_item(queue, lease, transition.item)
     reach("settle.acked")
     _tell(ports, queue.queue, task_id, task, transition)
     return True
 
 
-async def _perform_dead_letter(ports: Ports, letter: DeadLetter | None, body: bytes) -> None:
-    if letter is None:
-        return
+async def _perform_dead_letter(ports: Ports, letter: DeadLetter, body: bytes) -> None:
     content = body if letter.body is None else letter.body
     await _until_done(ports, "dead letter", lambda: ports.letters.publish(letter, content))
     reach("settle.dead_lettered")
     ports.journal.note(DeadLettered(letter.queue, letter.type, letter.task_id, letter.reason))
 
 
-async def _perform_schedule(ports: Ports, queue: str, task_id: str, transition: Transition) -> None:
-    schedule = transition.schedule
-    if schedule is None:
-        return
+async def _perform_schedule(ports: Ports, queue: str, task_id: str, schedule: Schedule) -> None:
     item = WorkItem(task_id=task_id, waits=schedule.waits)
     await _until_done(ports, "schedule", lambda: ports.delay.schedule(queue, task_id, schedule.at, item))
     reach("settle.scheduled")
