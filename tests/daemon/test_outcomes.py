@@ -6,7 +6,6 @@ Every test runs on the fast client and on nats-py's public interface.
 from __future__ import annotations
 
 import base64
-import itertools
 
 import pytest
 from outside import MINUTE, SECOND
