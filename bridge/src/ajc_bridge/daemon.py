@@ -1,4 +1,7 @@
-"""The daemon: connects, serves, follows its configuration, drains. Exit codes: 0 drained, 1 failed, 2 configuration, 5 connection."""
+"""The daemon: connects, serves, follows its configuration, drains.
+
+Exit codes: 0 drained, 1 failed, 2 configuration, 5 connection refused or closed for good.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from typing import Any, Final, TypeVar
 import anyio
 import msgspec
 
-from ajc.connection import Connection, State
 from ajc.connect_options import ConnectOptions
+from ajc.connection import Connection, State
 from ajc.context import resolve
 from ajc.errors import AjcError, Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.instant import Instant
@@ -297,7 +300,7 @@ def _causes(error: BaseException) -> str:
 
 
 def connect_options(nats: NatsConfig) -> ConnectOptions:
-    """Return how to connect: the configuration's section over the context or environment. Raises as `ajc.context.resolve`."""
+    """Return how to connect: the section over the context or environment. Raises as `ajc.context.resolve`."""
     options = resolve(nats.url or None, nats.context or None)
     own = {
         "creds": nats.creds,

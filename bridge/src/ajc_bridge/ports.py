@@ -1,7 +1,7 @@
-"""What the pipeline needs of the world, as protocols. `jetstream/` keeps them on NATS, `ajc_bridge.memory` in a process.
+"""What the pipeline needs of the world, as protocols: kept by `jetstream/` on NATS, by `ajc.testing` in memory.
 
-Every method that waits may raise `ajc.errors.Unavailable`: there is no server, or no answer in time, and whether the call
-took effect is unknown. Times named `until` are seconds of the loop's monotonic clock.
+Every method that waits may raise `ajc.errors.Unavailable`: there is no server, or no answer in time, and whether the
+call took effect is unknown. Times named `until` are seconds of the loop's monotonic clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ajc_bridge.happenings import Detail
 class Lease(msgspec.Struct, eq=False):
     """One item of a queue, ours until `until` (monotonic seconds) unless renewed.
 
-    `deliveries` is the server's count, from 1. `backlog` is how many items waited behind this one. `token` names the delivery
-    to the queue. `lost` is set when the lease ran out here: no ack of any kind is sent for it any more.
+    `deliveries` is the server's count, from 1. `backlog` is how many items waited behind this one. `token` names the
+    delivery to the queue. `lost` is set when the lease ran out here: no ack of any kind is sent for it any more.
     """
 
     queue: str
@@ -46,8 +46,8 @@ class TaskStore(Protocol):
     async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
         """Store `body` if the record's revision is still `revision` (0: there is none), and return the new revision.
 
-        `ttl_ns` lets the record vanish by itself after that time. Raises `Conflict`, `TooLarge` (known before anything is
-        sent) and `Unavailable`.
+        `ttl_ns` lets the record vanish by itself after that time. Raises `Conflict`, `TooLarge` (known before
+        anything is sent) and `Unavailable`.
         """
 
     @property
@@ -64,7 +64,7 @@ class Items(Protocol):
     queue: str
 
     def ack(self, lease: Lease) -> None:
-        """The item is done with: the queue forgets it. Sent without waiting."""
+        """Let the queue forget the item, which is done with. Sent without waiting."""
 
     def nak(self, lease: Lease) -> None:
         """Give the item back at once, for anybody."""
@@ -137,7 +137,7 @@ class RecordScan(Protocol):
     """The task store's records, read once each in the order of their last change."""
 
     async def next(self, most: int) -> list[Record]:
-        """Return up to `most` records behind those returned before; none at the end, from where a later call goes on."""
+        """Return up to `most` records behind those returned before; none at the end, where a later call goes on."""
 
 
 class Journal(Protocol):

@@ -72,7 +72,7 @@ class Serving:
             served.queue.connection_lost()
 
     async def bind_all(self) -> None:
-        """Bind what is to be served and is not yet. Raises `InvalidValue` for a setting that the server's queue cannot take."""
+        """Bind what is to be served and is not yet. Raises `InvalidValue` for a setting that cannot change."""
         names = await served_names(self._connection, self.config)
         self._expect(names)
         for name in names:
@@ -136,7 +136,9 @@ class Serving:
     async def _look_after(self, name: str, served: _Served) -> None:
         """Follow what the server's configuration says now; let go of a queue that is no longer there."""
         try:
-            info, changes, _ = await bind_queue(self._connection, name, self.config.queues.get(name), self._config_for(name))
+            info, changes, _ = await bind_queue(
+                self._connection, name, self.config.queues.get(name), self._config_for(name)
+            )
         except NotFound as error:
             self._ports.journal.note(QueueLost(name, str(error)))
             self._missing[name] = str(error)
@@ -147,7 +149,7 @@ class Serving:
         self._follow(name, served, info)
 
     def _config_for(self, name: str) -> Config:
-        """Return the configuration under which a queue that vanished may be made again: only one that we are told to serve."""
+        """Return the configuration to look with: a vanished queue is made again only if we are told to serve it."""
         if name in self.config.queues or name == "DEFAULT":
             return self.config
         return self.config.model_copy(update={"bridge": self.config.bridge.model_copy(update={"create": False})})
@@ -191,7 +193,7 @@ class Serving:
             await self._look_after(name, served)
 
     async def drain(self, seconds: float) -> int:
-        """Take nothing further in, let what runs end within `seconds`, put the rest back; return how many those were."""
+        """Take nothing in, let what runs end within `seconds`, put the rest back; return how many those were."""
         for served in self._served.values():
             served.lane.stop()
             served.rescuing.cancel()
@@ -225,4 +227,3 @@ class Serving:
 def _evicts(info: QueueInfo) -> bool:
     """Whether the queue lets items go unseen: the oldest when it is full, or those that are too old."""
     return info.when_full == "discard_old" or info.max_age_ns > 0
-

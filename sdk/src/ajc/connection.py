@@ -1,7 +1,7 @@
 """One connection to NATS: publish, request, subscribe, and JetStream's own requests, with this project's errors only.
 
-Two transports carry it: `ajc.fast_client` where the installed nats-py allows, else nats-py's public interface. Requests go
-through one private wildcard inbox and a table of futures.
+Two transports carry it: `ajc.fast_client` where the installed nats-py allows, else nats-py's public interface.
+Requests go through one private wildcard inbox and a table of futures.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class _Pending:
 class Connection:
     """A connection that stays: it reconnects for ever, and says what happens through `on_state`.
 
-    Publishing is synchronous and buffered; all of one turn of the event loop leaves in one write. Everything raises errors of
-    `ajc.errors` only.
+    Publishing is synchronous and buffered; all of one turn of the event loop leaves in one write. Everything raises
+    errors of `ajc.errors` only.
     """
 
     def __init__(self, transport: Transport, options: ConnectOptions, inbox_prefix: str) -> None:
@@ -118,8 +118,9 @@ class Connection:
     ) -> Self:
         """Connect, or raise `Unavailable` (nobody there in time) or `Closed` (refused for good: credentials).
 
-        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server. `private_inbox` puts
-        the inbox under a random prefix of its own that nobody with `_INBOX.>` can read, unless the options name a prefix.
+        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server. `private_inbox`
+        puts the inbox under a random prefix of its own that nobody with `_INBOX.>` can read, unless the options name a
+        prefix.
         """
         prefix = options.inbox_prefix or (f"_INBOX_{secrets.token_hex(8)}" if private_inbox else "_INBOX")
         transport, missing = choose_transport(fast=fast)
@@ -169,13 +170,13 @@ class Connection:
         """Wait until there is a server at the other end (at once when there is). `Closed` when there never will be."""
         await self._connected.wait()
         if self.closed:
-            raise Closed()
+            raise Closed
 
     def publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
         """Send one message, without waiting. While disconnected it is kept, up to 2 MiB in all.
 
-        Raises `TooLarge` over the server's limit, `Unavailable` when the send buffer is full, `Closed`, and `InvalidName` for
-        a subject with blanks or control characters.
+        Raises `TooLarge` over the server's limit, `Unavailable` when the send buffer is full, `Closed`, and
+        `InvalidName` for a subject with blanks or control characters.
         """
         if " " in subject or not subject.isprintable() or not subject:
             raise InvalidName("subject", subject, "no blanks or control characters")
@@ -196,8 +197,8 @@ class Connection:
     ) -> Answer:
         """Send a request and wait `timeout` seconds for its one answer.
 
-        Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the connection
-        breaks meanwhile (unless `through_reconnect`): then whether it was acted upon is unknown.
+        Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the
+        connection breaks meanwhile (unless `through_reconnect`): then whether it was acted upon is unknown.
         """
         future = self.ask(subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect)
         message = await future
@@ -232,8 +233,8 @@ class Connection:
     async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Answer]:
         """Send a request that many messages answer, and return them once the status message that ends them has come.
 
-        An end with 404 (nothing there) is an empty list. Raises `NoResponders`, `Unavailable` for any other status, and what
-        `request` raises.
+        An end with 404 (nothing there) is an empty list. Raises `NoResponders`, `Unavailable` for any other status,
+        and what `request` raises.
         """
         future = self.ask(subject, body, timeout=timeout)
         many: list[Answer] = []
@@ -264,30 +265,26 @@ class Connection:
         """Complete a subject of JetStream's API with its prefix (which names the domain, where there is one)."""
         return self._api_prefix + subject
 
-    async def stored(
-        self, subject: str, body: bytes, *, headers: bytes | None = None, timeout: float = 5.0
-    ) -> PubAck:
+    async def stored(self, subject: str, body: bytes, *, headers: bytes | None = None, timeout: float = 5.0) -> PubAck:
         """Publish into a stream and wait until it is stored.
 
-        Raises `Conflict` (another revision), `QueueFull`, `NotFound` (no stream takes the subject), `StoreError`, and what
-        `request` raises: after `Unavailable` the message may or may not be stored, so read back.
+        Raises `Conflict` (another revision), `QueueFull`, `NotFound` (no stream takes the subject), `StoreError`, and
+        what `request` raises: after `Unavailable` the message may or may not be stored, so read back.
         """
         message = await self.ask(subject, body, headers=headers, timeout=timeout)
         return read_pub_ack(message, subject)
 
-    async def subscribe(
-        self, subject: str, callback: Callable[[Message], None], *, queue: str = ""
-    ) -> Subscription:
-        """Subscribe; `callback` runs in the reading loop for each message, so it only hands over. Replayed on reconnects."""
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], *, queue: str = "") -> Subscription:
+        """Subscribe; `callback` runs in the reading loop, so it only hands over. Replayed on reconnects."""
         return await self._transport.subscribe(subject, callback, queue)
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, *, queue: str = "") -> Subscription:
-        """Subscribe as `subscribe` does, for callbacks in a hurry: (subject, reply, body, header block or None) as bytes."""
+        """Subscribe as `subscribe`, with a callback of bytes: (subject, reply, body, header block or None)."""
         return await self._transport.subscribe_raw(subject, callback, queue)
 
     async def writable(self) -> None:
         """Wait until the send buffer is below 1 MiB: what a sender of many messages awaits between them."""
-        while not self.room and not self.closed:
+        while not self.room and not self.closed:  # noqa: ASYNC110  (the socket has no event to wait for)
             await asyncio.sleep(0.001)
 
     async def flush(self, timeout: float = 5.0) -> None:

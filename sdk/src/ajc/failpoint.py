@@ -1,7 +1,7 @@
 """Named places at which a test may kill this process: `AJC_FAILPOINT=name` or `name:n` for the n-th time.
 
-Unset, `reach` does nothing. Set, the process sends itself SIGKILL when it gets there, exactly as a power cut would end it: no
-handler runs, no buffer is flushed.
+Unset, `reach` does nothing. Set, the process sends itself SIGKILL when it gets there, exactly as a power cut would
+end it: no handler runs, no buffer is flushed.
 """
 
 from __future__ import annotations

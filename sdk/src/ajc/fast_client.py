@@ -1,11 +1,12 @@
-"""The one module that leans on nats-py's insides: a client that hands messages over without a task or a parse per message.
+"""The one module that leans on nats-py's insides: a client that hands messages over at once, as bytes.
 
 nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads the
-protocol in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes once per turn of the
-event loop. Everything else (connecting, TLS, authentication, reconnecting, replaying subscriptions) stays nats-py's.
+protocol in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes once per turn
+of the event loop. Everything else (connecting, TLS, authentication, reconnecting, replaying subscriptions) stays
+nats-py's.
 
-`unavailable()` says why this client cannot be used with the installed nats-py, and `ajc.connection` then falls back to the
-public interface: slower, the same behaviour.
+`unavailable()` says why this client cannot be used with the installed nats-py, and `ajc.connection` then falls back
+to the public interface: slower, the same behaviour.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class FastParser(Parser):
         self._want = 0
         self._resets += 1
 
-    async def parse(self, data: bytes = b"") -> None:
+    async def parse(self, data: bytes = b"") -> None:  # noqa: PLR0915  (one pass in one place: a call a message costs)
         """Dispatch every whole frame in `data`; keep the rest for the next call."""
         if self._rest:
             self._rest += data
@@ -68,7 +69,7 @@ class FastParser(Parser):
                     raise ProtocolError
                 break
             first = data[position]
-            if first == _M or first == _H:  # noqa: PLR1714  (a tuple test is slower, and this runs for every message)
+            if first == _M or first == _H:  # noqa: PLR1714, SIM109  (a tuple is slower, and this runs for every message)
                 args = data[position:line_end].split()
                 try:
                     if first == _M:
@@ -96,7 +97,7 @@ class FastParser(Parser):
                     except Exception as error:  # noqa: BLE001  (else nats-py's reading loop would end without a word)
                         client.callback_failed(error)
                 else:
-                    await client._process_msg(sid, subject, reply, data[start + header_size : stop], header)  # noqa: SLF001
+                    await client._process_msg(sid, subject, reply, data[start + header_size : stop], header or b"")  # noqa: SLF001
                     if resets != self._resets:
                         return
             else:
@@ -184,8 +185,9 @@ class KeepingHeaders(dict[str, str]):
 class KeepingClient(Client):
     """nats-py's client for its public interface, which keeps header blocks as they came.
 
-    nats-py takes a block that is none for no headers at all, so that a broken reply would look like a result, and fails on a
-    block that is shorter than its first line. Where it no longer asks this method, its own parse is what there is.
+    nats-py takes a block that is none for no headers at all, so that a broken reply would look like a result, and
+    fails on a block that is shorter than its first line. Where it no longer asks this method, its own parse is what
+    there is.
     """
 
     async def _process_headers(self, headers: bytes | None) -> KeepingHeaders | None:
@@ -216,7 +218,8 @@ def unavailable() -> str | None:
         for attribute in ("_pending", "_pending_data_size", "_transport", "_sid", "_subs", "_ps"):
             if not hasattr(client, attribute):
                 return f"nats-py's Client has no {attribute}"
-        if list(inspect.signature(Client._process_msg).parameters) != ["self", "sid", "subject", "reply", "data", "headers"]:  # noqa: SLF001
+        taken = list(inspect.signature(Client._process_msg).parameters)  # noqa: SLF001
+        if taken != ["self", "sid", "subject", "reply", "data", "headers"]:
             return "nats-py's Client._process_msg has another signature"
         if list(inspect.signature(Parser.parse).parameters) != ["self", "data"] or not hasattr(Parser(client), "buf"):
             return "nats-py's Parser has another shape"

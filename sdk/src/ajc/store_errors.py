@@ -12,7 +12,8 @@ STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 MAXIMUM_MESSAGES: Final = 10077
 MESSAGE_TOO_LARGE: Final = 10054
-WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})  # the second: found while another write to the subject is under way
+WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+"""The second comes while another write to the subject is under way."""
 
 _MISSING: Final = {NO_MESSAGE: "message", STREAM_NOT_FOUND: "stream", CONSUMER_NOT_FOUND: "consumer"}
 

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from ajc import fast_client
 from ajc.connect_options import ConnectOptions
 from ajc.errors import Closed, Unavailable
-from ajc.fast_client import FastClient, KeepingClient, KeepingHeaders
+from ajc.fast_client import FastClient, KeepingClient, KeepingHeaders, RawCallback
 from ajc.headers import encode_headers, parse_headers
 
 _logger: Final = logging.getLogger("ajc.connection")
@@ -29,6 +29,7 @@ OFFLINE_BUFFER: Final = 2 << 20
 ONLINE_BUFFER: Final = 32 << 20
 """Bytes kept for a server that reads too slowly."""
 _RECONNECT_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 5.0
 _REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
 
 
@@ -60,7 +61,12 @@ class Transport(Protocol):
     @property
     def server_version(self) -> str: ...  # noqa: D102
     async def connect(  # noqa: D102
-        self, options: ConnectOptions, name: str, on_state: Callable[[Any, BaseException | None], None], *, wait_for_server: bool
+        self,
+        options: ConnectOptions,
+        name: str,
+        on_state: Callable[[Any, BaseException | None], None],
+        *,
+        wait_for_server: bool,
     ) -> None: ...
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None: ...  # noqa: D102
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription: ...  # noqa: D102
@@ -178,11 +184,13 @@ class PublicTransport:
                 await self._client.publish(subject, body, reply=reply, headers=headers)
             except nats.errors.Error as error:
                 self._on_state("error", error)
+            finally:
+                self._outgoing.task_done()
 
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
         """Hand one message over; the sending task publishes it."""
         if self.closed:
-            raise Closed()
+            raise Closed
         if self.backlog() + len(body) > (ONLINE_BUFFER if self.connected else OFFLINE_BUFFER):
             raise Unavailable("the send buffer is full: the server is away or reads too slowly")
         pairs = dict(parse_headers(headers).items) if headers is not None else None
@@ -195,7 +203,8 @@ class PublicTransport:
         async def hand_over(message: Msg) -> None:
             callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
 
-        return await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
+        subscription: Subscription = await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
+        return subscription
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
@@ -211,15 +220,16 @@ class PublicTransport:
 
     async def flush(self, timeout: float) -> None:
         """Wait until all is at the server."""
-        while not self._outgoing.empty():
-            await asyncio.sleep(0)
+        await self._outgoing.join()
         await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
 
     async def close(self) -> None:
         """Send what is pending and close."""
         if self._sender is not None:
-            while not self._outgoing.empty() and self.connected:
-                await asyncio.sleep(0)
+            if self.connected:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await self._outgoing.join()
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
         with contextlib.suppress(OSError, nats.errors.Error):  # a broken socket is closed all the same
@@ -230,7 +240,7 @@ class PublicTransport:
         try:
             return await call
         except nats.errors.ConnectionClosedError as error:
-            raise Closed() from error
+            raise Closed from error
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise Unavailable(f"NATS: {error}") from error
 
@@ -334,7 +344,9 @@ def _without_secrets(servers: list[str]) -> str:
 
 
 def _tls(options: ConnectOptions) -> ssl.SSLContext | None:
-    if not (options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)):
+    if not (
+        options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)
+    ):
         return None
     context = ssl.create_default_context(cafile=options.tls_ca)
     if options.tls_cert:

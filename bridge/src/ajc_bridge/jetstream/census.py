@@ -1,7 +1,7 @@
 """What JetStream will not deliver again: items at `max_deliver`, and tasks whose item was evicted or never written.
 
-An item that reached its delivery cap stays in the stream, invisible. The server says so once, in an advisory; the sweep finds
-those whose advisory nobody heard: there are `messages - pending - ack pending` of them.
+An item that reached its delivery cap stays in the stream, invisible. The server says so once, in an advisory; the
+sweep finds those whose advisory nobody heard: there are `messages - pending - ack pending` of them.
 """
 
 from __future__ import annotations
@@ -56,10 +56,15 @@ class JetStreamCensus:
     async def stranded(self) -> list[Stranded]:
         """Find what nobody was told of; see `ports.Census.stranded`.
 
-        The server does not say which items they are. Those whose task was last saved longer than two leases ago cannot be
-        running; only when they are exactly as many as are missing are they taken.
+        The server does not say which items they are. Those whose task was last saved longer than two leases ago
+        cannot be running; only when they are exactly as many as are missing are they taken.
         """
-        info = await read_queue(self._connection, self._queue)
+        try:
+            info = await read_queue(self._connection, self._queue)
+        except NotFound:
+            return []  # the queue is gone: its lane is told so elsewhere
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
         if info.max_deliver <= 0 or not info.orphans:
             return []
         consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)

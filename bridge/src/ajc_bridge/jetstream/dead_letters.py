@@ -16,7 +16,7 @@ class JetStreamDeadLetters:
         self._connection = connection
 
     async def publish(self, letter: DeadLetter, body: bytes) -> None:
-        """Store the letter; a body that does not fit beside its headers is left out, since its record is stored anyway."""
+        """Store the letter; a body that does not fit beside its headers is left out (its record is stored anyway)."""
         pairs = [
             ("AJ-Dlq-Reason", letter.reason),
             ("AJ-Dlq-Error", letter.error),

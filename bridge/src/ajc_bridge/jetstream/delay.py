@@ -10,7 +10,7 @@ from ajc.work_item import WorkItem
 
 
 class JetStreamDelayQueue:
-    """`ports.DelayQueue` on the stream CHORIA_AJ_DELAY (one message per subject, so one schedule per task and queue)."""
+    """`ports.DelayQueue` on CHORIA_AJ_DELAY: one message per subject, so one schedule per task and queue."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -21,6 +21,8 @@ class JetStreamDelayQueue:
         when = Instant(int(at)).rfc3339()
         headers = f"NATS/1.0\r\nNats-Schedule: @at {when}\r\nNats-Schedule-Target: {target}\r\n\r\n".encode()
         try:
-            await self._connection.stored(subjects.delay_schedule_subject(queue, task_id), item.encode(), headers=headers)
+            await self._connection.stored(
+                subjects.delay_schedule_subject(queue, task_id), item.encode(), headers=headers
+            )
         except (NotFound, StoreError) as error:
             raise Unavailable(f"the delay stream refused a schedule: {error}") from error

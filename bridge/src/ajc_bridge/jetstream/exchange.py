@@ -1,4 +1,4 @@
-"""Requests to responders over NATS core, with an inbox of their own: late and second replies are noticed and counted."""
+"""Requests to responders over NATS core, with an inbox of their own: late and second replies are noticed."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ async def bind_queue(
 ) -> tuple[QueueInfo, tuple[Change, ...], bool]:
     """Return the queue as it is once the settings are applied, what was changed, and whether it was made now.
 
-    Without settings an existing queue is only given its source of delayed items. Raises `NotFound` when it is missing and may not
-    be made, `InvalidValue` for a setting that cannot change, `StoreError` and `Unavailable`.
+    Without settings an existing queue is only given its source of delayed items. Raises `NotFound` when it is missing
+    and may not be made, `InvalidValue` for a setting that cannot change, `StoreError` and `Unavailable`.
     """
     wanted = make_queue(name, settings)
     created = False
@@ -78,7 +78,7 @@ def make_queue(name: str, settings: QueueConfig | None, *, replicas: int | None 
 
 
 async def served_names(connection: Connection, config: Config) -> list[str]:
-    """Return which queues to serve: those of the configuration, else every one there is, and DEFAULT where it may be made."""
+    """Return which queues to serve: the configuration's, else every one there is, and DEFAULT if it may be made."""
     if config.queues:
         return list(config.queues)
     names = await list_queues(connection)
@@ -101,7 +101,7 @@ def make_policy(info: QueueInfo, config: Config) -> QueuePolicy:
 
 
 def named_backoff(name: str, own: Mapping[str, BackoffConfig]) -> Backoff:
-    """Return the policy of that name: one of the configuration's, or of Go's; `default` for a name that nobody knows."""
+    """Return the policy of that name: the configuration's or Go's, `default` for a name that nobody knows."""
     settings = own.get(name)
     if settings is not None:
         return Backoff(name, tuple(settings.steps), settings.jitter)

@@ -1,7 +1,7 @@
 """The task store on JetStream: batched direct reads, saves by revision.
 
-All loads asked for within one turn of the event loop leave as one batched direct get. A copy that lags may answer it; whoever
-must know asks with `leader=True`.
+All loads asked for within one turn of the event loop leave as one batched direct get. A copy that lags may answer it;
+whoever must know asks with `leader=True`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -41,7 +42,7 @@ class _Batch:
 
 
 class JetStreamTaskStore:
-    """`ports.TaskStore` on the stream CHORIA_AJ_TASKS; `max_message` is the stream's own limit in bytes, -1 for none."""
+    """`ports.TaskStore` on CHORIA_AJ_TASKS; `max_message` is the stream's own limit in bytes, -1 for none."""
 
     def __init__(self, connection: Connection, *, max_message: int = -1) -> None:
         self._connection = connection
@@ -87,7 +88,7 @@ class JetStreamTaskStore:
         for task_id, futures in wanted.items():
             first = missing[subjects.task_subject(task_id)] = futures[0]
             for other in futures[1:]:
-                first.add_done_callback(lambda done, other=other: _copy(done, other))
+                first.add_done_callback(partial(_copy, other))
         self._batches[token] = _Batch(missing, self._loop.time() + _READ_SECONDS)
         body = msgspec.json.encode({"multi_last": list(missing)})
         try:
@@ -161,7 +162,10 @@ class JetStreamTaskStore:
             headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % revision
         else:
             seconds = max(1, -(-ttl_ns // _TTL_NS))
-            headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\nNats-TTL: %ds\r\n\r\n" % (revision, seconds)
+            headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\nNats-TTL: %ds\r\n\r\n" % (
+                revision,
+                seconds,
+            )
         subject = subjects.task_subject(task_id)
         message = await self._connection.ask(subject, body, headers=headers, timeout=_SAVE_SECONDS)
         try:
@@ -177,7 +181,7 @@ class JetStreamTaskStore:
         limit = self._connection.max_payload
         return (min(limit, self._max_message) if self._max_message > 0 else limit) - _HEADERS_ROOM
 
-    async def discard(self, task_id: str, revision: int) -> None:
+    async def discard(self, task_id: str, revision: int) -> None:  # noqa: ARG002  (the sequence alone names it)
         """Remove the record, unless it has another revision by now."""
         reach("settle.save_sent")
         with contextlib.suppress(NotFound):
@@ -186,7 +190,7 @@ class JetStreamTaskStore:
             )
 
 
-def _copy(done: asyncio.Future[Record | None], other: asyncio.Future[Record | None]) -> None:
+def _copy(other: asyncio.Future[Record | None], done: asyncio.Future[Record | None]) -> None:
     if other.done():
         return
     if done.cancelled():

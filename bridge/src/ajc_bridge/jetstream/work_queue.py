@@ -1,7 +1,8 @@
 """One queue's items on JetStream: the pull consumer WORKERS of CHORIA_AJ_Q_<queue>.
 
-One pull is under way at a time. It is a one-shot pull (`no_wait` with an expiry): it brings what is there and ends, or waits
-for a first item. The delivered message carries the item's own subject, so the queue's subscription tells whose it is.
+One pull is under way at a time. It is a one-shot pull (`no_wait` with an expiry): it brings what is there and ends,
+or waits for a first item. The delivered message carries the item's own subject, so the queue's subscription tells
+whose it is.
 """
 
 from __future__ import annotations

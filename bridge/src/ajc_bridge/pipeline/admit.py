@@ -40,7 +40,8 @@ class Settled(msgspec.Struct, frozen=True):
 async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitted | Settled | None:
     """Answer the arrival of an item; None when somebody else owns the task, or the lease is over.
 
-    A copy of the store that lags may have answered first: where that shows, the leader is asked and the decision made anew.
+    A copy of the store that lags may have answered first: where that shows, the leader is asked and the decision made
+    anew.
     """
     arrival = make_arrival(lease)
     item = arrival.item
@@ -101,7 +102,7 @@ async def _activate(
             try:
                 saved = await ports.store.save(active.id, body, revision)
             except Unavailable as error:
-                saved = await save_again(ports, lease.queue, active.id, body, revision, error)
+                saved = await save_again(ports, lease.queue, active.id, body, revision=revision, error=error)
         except TooLarge as error:
             limit = error.limit
         else:

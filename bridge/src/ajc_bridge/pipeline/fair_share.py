@@ -1,7 +1,7 @@
 """Slots among queues by weight: whoever has the smallest share of what its weight gives it gets the next free slot.
 
-A slot is held before an item is pulled, so nothing is leased that could not run. Idle queues hold at most one slot each, for
-the pull that waits for their next item; while others want more, they only look in for a moment.
+A slot is held before an item is pulled, so nothing is leased that could not run. Idle queues hold at most one slot
+each, for the pull that waits for their next item; while others want more, they only look in for a moment.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class FairShare:
             lane.waiter = None
 
     def start(self, name: str, *, reserved: bool = True) -> None:
-        """One held slot now has an item. `reserved` False: an item came that no pull waited for; it takes a slot beyond."""
+        """Give a held slot its item. `reserved` False: no pull waited for the item, and it takes a slot beyond."""
         lane = self._lanes[name]
         lane.busy += 1
         self._busy += 1

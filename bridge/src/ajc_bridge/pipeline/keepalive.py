@@ -1,4 +1,7 @@
-"""Leases of running attempts: renewed in time, and given up when they ran out here (a stopped process, a server away)."""
+"""Leases of running attempts: renewed in time, and given up when they ran out here.
+
+That happens to a process that was stopped for a while, and when the server is away.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _LONGEST_LOOK: Final = 1.0
 
 
 class Keepalive:
-    """Watches the leases of one queue. `renews` False (a queue made by Go): a lease is never longer than its first time."""
+    """Watches the leases of one queue. `renews` False (a queue made by Go): none is made longer."""
 
     def __init__(self, queue: WorkQueue, clock: Clock, journal: Journal, lease_ns: int, *, renews: bool) -> None:
         self.lease_seconds = lease_ns / 1e9

@@ -103,9 +103,6 @@ class Lane:
             if hungry:
                 await asyncio.sleep(_GATHER_SECONDS)
             grant = await self._share.acquire(name, hungry=hungry)
-            if self._stopping:
-                self._share.release(name, grant.slots)
-                return
             self._reserved = grant.slots
             came = 0
             try:
@@ -162,7 +159,7 @@ class Lane:
         if admitted is None:
             return
         if isinstance(admitted, Settled):
-            await settle(ports, self._queue, lease, admitted.task_id, admitted.transition, admitted.revision)
+            await settle(ports, self._queue, lease, admitted.task_id, admitted.transition, revision=admitted.revision)
             return
         if lease.lost or ports.clock.monotonic() >= lease.until:
             return  # the item comes again, here or elsewhere: to begin now would be to do it twice
@@ -188,7 +185,7 @@ class Lane:
             if len(transition.task.encode()) > limit:
                 too_large = ResultTooLarge(len(outcome.body), limit)
                 transition = decide(admitted.attempt, too_large, policy, ports.clock.now())
-        await settle(ports, self._queue, lease, admitted.attempt.active.id, transition, admitted.revision)
+        await settle(ports, self._queue, lease, admitted.attempt.active.id, transition, revision=admitted.revision)
 
     def _surely_fits(self, record: bytes, result: bytes) -> bool:
         # base64 makes four bytes of three; that much room needs no exact look

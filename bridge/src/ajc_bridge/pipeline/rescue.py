@@ -1,7 +1,7 @@
 """Tasks that no delivery would bring back: found, and settled by the same decisions as all others.
 
-Exhausted: the queue's own delivery cap was reached, so the server keeps the item and never delivers it again. Evicted: a full
-queue let the item go. Orphaned: a producer died between the record and its item.
+Exhausted: the queue's own delivery cap was reached, so the server keeps the item and never delivers it again.
+Evicted: a full queue let the item go. Orphaned: a producer died between the record and its item.
 """
 
 from __future__ import annotations
@@ -55,15 +55,17 @@ class ExhaustedItems:
         self._given_up: asyncio.Queue[int] = asyncio.Queue()
 
     def given_up(self, sequence: int) -> None:
-        """The server says that it delivers this item no more."""
+        """Take note that the server delivers this item no more."""
         self._given_up.put_nowait(sequence)
 
     async def run(self) -> None:
-        """Settle what is given up, and sweep every half minute for what nobody was told of, until cancelled."""
+        """Settle what is given up, and sweep now and every half minute for what nobody was told of, until cancelled."""
+        pause = 0.0  # what was given up while no bridge ran is settled at once
         while True:
             items: list[Stranded] = []
             try:
-                with anyio.move_on_after(SWEEP_SECONDS) as waiting:
+                with anyio.move_on_after(pause) as waiting:
+                    pause = SWEEP_SECONDS
                     item = await self._census.exhausted(await self._given_up.get())
                     items = [item] if item is not None else []
                 if waiting.cancelled_caught:
@@ -84,7 +86,9 @@ class ExhaustedItems:
             return
         answer = _Answer(policy.queue)
         revision = record.revision if record is not None else 0
-        settled = await settle(self._ports, answer, lease, task_id or item.subject_id, admission.transition, revision)
+        settled = await settle(
+            self._ports, answer, lease, task_id or item.subject_id, admission.transition, revision=revision
+        )
         if settled and answer.done:
             await self._census.forget(item)
             self._ports.journal.note(Rescued(policy.queue, task_id or item.subject_id, admission.transition.reason))
@@ -142,5 +146,7 @@ class OrphanedTasks:
         if transition is None:
             return
         lease = Lease(policy.queue, record.task_id, b"", 1, 0, "", 0.0, 0.0)
-        if await settle(self._ports, _Answer(policy.queue), lease, record.task_id, transition, record.revision):
+        if await settle(
+            self._ports, _Answer(policy.queue), lease, record.task_id, transition, revision=record.revision
+        ):
             self._ports.journal.note(Rescued(policy.queue, record.task_id, transition.reason))

@@ -1,4 +1,4 @@
-"""Saving a task by revision until its fate is known: a save whose answer was lost is read back before anything is decided."""
+"""Saving a task by revision until its fate is known: what became of a save without an answer is read back."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ async def save_again(
     queue: str,
     task_id: str,
     body: bytes,
+    *,
     revision: int,
     error: Unavailable,
-    *,
     ttl_ns: int | None = None,
 ) -> int:
     """Find out what became of a save that ended with `error`, repeat it if it never landed, and return its revision.
 
-    Lasts as long as the store is away. Raises `Conflict` when the record has moved on under somebody else's hands, `TooLarge`
-    when it can never be saved.
+    Lasts as long as the store is away. Raises `Conflict` when the record has moved on under somebody else's hands,
+    `TooLarge` when it can never be saved.
     """
     pause = FIRST_PAUSE
     while True:

@@ -1,7 +1,7 @@
 """Performing a transition: save -> event -> dead letter -> schedule -> item, each acknowledged before the next.
 
-A crash anywhere in between leads to a redelivery, which the admission answers by playing the tail again; every write in it is
-idempotent. A lost revision means that somebody else owns the task: nothing more is sent.
+A crash anywhere in between leads to a redelivery, which the admission answers by playing the tail again; every write
+in it is idempotent. A lost revision means that somebody else owns the task: nothing more is sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from ajc_bridge.ports import Items, Lease, Ports
 _PARKING = frozenset({"no_responder", "busy"})
 
 
-async def settle(ports: Ports, queue: Items, lease: Lease, task_id: str, transition: Transition, revision: int) -> bool:
+async def settle(
+    ports: Ports, queue: Items, lease: Lease, task_id: str, transition: Transition, *, revision: int
+) -> bool:
     """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost."""
     reach("settle.begin")
     task = transition.task
@@ -42,7 +44,9 @@ async def settle(ports: Ports, queue: Items, lease: Lease, task_id: str, transit
                 try:
                     revision = await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
                 except Unavailable as error:
-                    revision = await save_again(ports, queue.queue, task_id, body, revision, error, ttl_ns=ttl_ns)
+                    revision = await save_again(
+                        ports, queue.queue, task_id, body, revision=revision, error=error, ttl_ns=ttl_ns
+                    )
             except Conflict:
                 ports.journal.note(RevisionConflict(queue.queue, task_id))
                 return False
@@ -91,9 +95,7 @@ def _tell(ports: Ports, queue: str, task_id: str, task: Task | None, transition:
     if schedule is not None and transition.reason in _PARKING:
         delay = max(0, schedule.at - ports.clock.now())
         ports.journal.note(TaskParked(queue, task.type, task_id, schedule.waits, delay, task.last_err))
-    ports.journal.note(
-        TaskSettled(queue, task.type, task_id, transition.reason, task.state, task.tries, task.last_err)
-    )
+    ports.journal.note(TaskSettled(queue, task.type, task_id, transition.reason, task.state, task.tries, task.last_err))
 
 
 async def _until_done(ports: Ports, what: str, step: Callable[[], Awaitable[None]]) -> None:
