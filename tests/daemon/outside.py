@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -110,6 +111,25 @@ class World:
     ) -> Responder:
         """Answer requests of this type from now on."""
         return await Responder(self.connection, script).listen(f"{prefix}.{type_}", group=group)
+
+    async def take(self, queue: str, count: int) -> list[Message]:
+        """Pull items as another worker would, and keep silent about them."""
+        taken: list[Message] = []
+        inbox = f"{self.connection.inbox_prefix}.take.{secrets.token_hex(4)}"
+        subscription = await self.connection.subscribe(inbox, taken.append)
+        body = b'{"batch": %d, "expires": 20000000000}' % count
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_{queue}.WORKERS"
+        self.connection.publish(pull, body, reply=inbox)
+        await until(lambda: len(taken) >= count, SECONDS, lambda: f"{len(taken)} of {count} items came")
+        await subscription.unsubscribe()
+        return taken
+
+    async def pull_nothing(self, queue: str) -> None:
+        """Pull where nothing can come."""
+        inbox = f"{self.connection.inbox_prefix}.none.{secrets.token_hex(4)}"
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_{queue}.WORKERS"
+        self.connection.publish(pull, b'{"batch": 1, "no_wait": true}', reply=inbox)
+        await self.connection.flush()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import msgspec
 from ajc.connection import Connection, Subscription
 from ajc.errors import AjcError, InvalidName, NotFound, Unavailable
 from ajc.queue import QueueInfo
+from ajc.subjects import is_queue
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
@@ -74,7 +75,8 @@ class Serving:
     async def bind_all(self) -> None:
         """Bind what is to be served and is not yet. Raises `InvalidValue` for a setting that cannot change."""
         names = await served_names(self._connection, self.config)
-        self._expect(names)
+        # a queue whose name is refused (one made by Go) is logged, and keeps nobody from being ready
+        self._expect([name for name in names if is_queue(name)])
         for name in names:
             if name not in self._served:
                 await self._bind(name)

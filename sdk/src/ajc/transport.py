@@ -106,7 +106,11 @@ class PublicTransport:
     @property
     def server_version(self) -> str:
         """The server's version."""
-        return str(self._client.connected_server_version)
+        version = self._client.connected_server_version
+        try:
+            return f"{version.major}.{version.minor}.{version.patch}"
+        except ValueError:
+            return str(version)  # a server that does not number its versions by semver
 
     async def connect(
         self,
