@@ -131,11 +131,12 @@ async def test_only_so_many_are_under_way(server: Any) -> None:
                 begun += 1
                 yield task
 
+        many = EnqueueMany(client.connection, source(), queue=queue, in_flight=8)
         landed = 0
-        async for _ in EnqueueMany(client.connection, source(), queue=queue, in_flight=8).outcomes():
+        async for _ in many.outcomes():
             landed += 1
-            assert begun - landed <= 8
-        assert landed == 40
+            assert many._under_way <= 8
+        assert landed == begun == 40
 
 
 async def test_a_server_that_restarts_in_between(own_server: Any) -> None:

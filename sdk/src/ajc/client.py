@@ -119,7 +119,7 @@ class Client:
         self, tasks: Tasks, *, queue: str = ..., wait: Duration = ..., return_errors: Literal[True]
     ) -> AsyncIterator[Task | AjcError]: ...
 
-    async def enqueue_many(
+    def enqueue_many(
         self, tasks: Tasks, *, queue: str = DEFAULT_QUEUE, wait: Duration = 0.0, return_errors: bool = False
     ) -> AsyncIterator[Task | AjcError]:
         """Store many tasks (of `ajc.new_task`), several hundred at a time; yield one outcome a task, in their order.
@@ -129,16 +129,8 @@ class Client:
         yielded in its task's place instead, and the rest goes on. Errors as `enqueue`.
         """
         check_queue(queue)
-        outcomes = EnqueueMany(
-            self._connection, tasks, queue=queue, wait=_seconds("wait", wait), timeout=self._timeout
-        ).outcomes()
-        try:
-            async for outcome in outcomes:
-                if isinstance(outcome, AjcError) and not return_errors:
-                    raise outcome
-                yield outcome
-        finally:
-            await outcomes.aclose()
+        many = EnqueueMany(self._connection, tasks, queue=queue, wait=_seconds("wait", wait), timeout=self._timeout)
+        return many.outcomes(return_errors=return_errors)
 
     async def load(self, task_id: str) -> Task:
         """Return the task as it is stored now. Raises `NotFound` and `MalformedTask`."""

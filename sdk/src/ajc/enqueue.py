@@ -48,7 +48,7 @@ _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 2.0
 _UNSEEN_LOOKS: Final = 2
 _REFUSALS: Final = (QueueFull, NotFound, StoreError)
-_revision_in_text: Final = re.compile(r"wrong last sequence: (\d+)").search
+_last_sequence: Final = re.compile(rb"wrong last sequence: (\d{1,18})").search
 
 
 class Enqueue:
@@ -68,6 +68,7 @@ class Enqueue:
         self._give_up = self._loop.time() + timeout
         self.save_may_have_landed = False
         self.item_may_have_landed = False
+        self._revision_told: int | None = None
 
     async def run(self) -> Task:
         """Save, announce, send the item; return the task as stored.
@@ -100,8 +101,8 @@ class Enqueue:
         while True:
             try:
                 ack = await self._write(entry.subject, entry.body, NEW_RECORD, "enqueue.save_sent")
-            except Conflict as conflict:
-                return await self._saved_before(conflict)
+            except Conflict:
+                return await self._saved_before()
             except NotFound:
                 looks = await self._look_for(TASKS_STREAM, "task store", TASKS_STREAM, looks)
             except Closed:
@@ -112,16 +113,16 @@ class Enqueue:
             else:
                 return ack.seq
 
-    async def _saved_before(self, conflict: Conflict) -> int:
+    async def _saved_before(self) -> int:
         """There is a record: ours, whose answer was lost, or somebody else's."""
         entry = self._entry
         try:
             record = await self._read_back()
         except Unavailable:
             # no right to read the store: a fresh random id that was sent before is ours
-            revision = _revision_in_text(str(conflict))
-            if self.save_may_have_landed and revision is not None and len(entry.task.id) == ksuid.LENGTH:
-                return int(revision[1])
+            told = self._revision_told
+            if self.save_may_have_landed and told is not None and len(entry.task.id) == ksuid.LENGTH:
+                return told
             raise
         if record is None:
             return await self._save()  # removed in between
@@ -231,7 +232,13 @@ class Enqueue:
         answer = self._connection.ask(subject, body, headers=headers, timeout=ANSWER_SECONDS)
         await asyncio.sleep(0)  # what was asked leaves with this turn of the loop
         reach(point)
-        return read_pub_ack(await answer, subject)
+        found = await answer
+        try:
+            return read_pub_ack(found, subject)
+        except Conflict:
+            told = _last_sequence(found.body)
+            self._revision_told = None if told is None else int(told[1])
+            raise
 
     async def _look_for(self, stream: str, what: str, name: str, looks: int) -> int:
         """Nobody takes a subject: raise `NotFound` when its stream is missing, else wait (it has no leader now)."""

@@ -1,16 +1,16 @@
 """Many tasks into their queues, pipelined: several hundred under way, outcomes in the order of the tasks.
 
-No task of the event loop per task: the answer to a save sends the item, the answer to the item is the outcome.
-Whatever is not the plain way (refused, lost, a duplicate) is handed to `ajc.enqueue.Enqueue`, where that task is
-taken up at the step it had reached.
+No future and no task of the event loop per task: the answer to a save sends the item, the answer to the item is the
+outcome, and each outcome lets the next task begin. Whatever is not the plain way (refused, lost, a duplicate) is handed
+to `ajc.enqueue.Enqueue`, where that task is taken up at the step it had reached.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Final
 
 from ajc.connection import Answer, Connection, read_pub_ack
@@ -24,17 +24,27 @@ from ajc.task_records import NEW_RECORD
 IN_FLIGHT: Final = 256
 """Tasks under way at a time."""
 
+_LANDED: Final = 4 * IN_FLIGHT
+_ROOM_EVERY: Final = 16
+_SWEEP_SECONDS: Final = 0.25
+
 Tasks = Iterable[Task] | AsyncIterable[Task]
 
 
 class _Flight:
-    """One task under way; `outcome` once it has landed."""
+    """One task under way; `revision` once it is saved, `outcome` once it has landed."""
 
-    __slots__ = ("entry", "outcome")
+    __slots__ = ("deadline", "entry", "inbox", "name", "outcome", "revision")
 
-    def __init__(self, entry: Entry | None, outcome: Task | AjcError | None = None) -> None:
+    def __init__(
+        self, entry: Entry | None, name: bytes, inbox: str, deadline: float, outcome: Task | AjcError | None = None
+    ) -> None:
         self.entry = entry
+        self.name = name
+        self.inbox = inbox
+        self.deadline = deadline
         self.outcome = outcome
+        self.revision: int | None = None
 
 
 class EnqueueMany:
@@ -51,111 +61,172 @@ class EnqueueMany:
         in_flight: int = IN_FLIGHT,
     ) -> None:
         self._connection = connection
-        self._tasks = tasks
+        self._later: AsyncIterator[Task] | None = aiter(tasks) if isinstance(tasks, AsyncIterable) else None
+        self._now: Iterator[Task] = iter(()) if isinstance(tasks, AsyncIterable) else iter(tasks)
         self._queue = queue
         self._wait = wait
         self._timeout = timeout
         self._in_flight = in_flight
+        self._loop = asyncio.get_running_loop()
+        self._inbox = f"{connection.inbox_prefix}.{secrets.token_hex(8)}."
+        self._cut = len(self._inbox)
         self._flights: deque[_Flight] = deque()
-        self._landed: asyncio.Future[None] | None = None
+        self._answers: dict[bytes, _Flight] = {}
+        self._under_way = 0
+        self._begun = 0
+        self._head: asyncio.Future[None] | None = None
         self._careful: set[asyncio.Task[None]] = set()
+        self._exhausted = False
+        self._failed: BaseException | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._clock = self._loop.time()  # a quarter of a second behind at most
 
-    async def outcomes(self) -> AsyncGenerator[Task | AjcError, None]:
-        """Yield a `Task`, or the error that it met, for each task."""
+    async def outcomes(self, *, return_errors: bool = True) -> AsyncGenerator[Task | AjcError, None]:
+        """Yield a `Task`, or the error that it met, for each task; without `return_errors` the first one is raised."""
         flights = self._flights
-        source = _iterate(self._tasks)
-        more = True
+        subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._answered)
+        self._sweep()
         try:
-            while more or flights:
-                while more and len(flights) < self._in_flight:
-                    task = await anext(source, None)
-                    if task is None:
-                        more = False
-                    else:
-                        flights.append(self._start(task))
+            while True:
                 await self._connection.writable()
-                if flights and flights[0].outcome is None:
-                    await self._wait_for_head()
+                await self._begin_more()
+                if not flights:
+                    break
+                await self._wait_for_head()
                 while flights and (outcome := flights[0].outcome) is not None:
                     flights.popleft()
+                    if isinstance(outcome, AjcError) and not return_errors:
+                        raise outcome
                     yield outcome
+            if self._failed is not None:
+                raise self._failed
         finally:
-            await self._land_everything()
+            self._exhausted = True
+            while flights:
+                await self._wait_for_head()
+                flights.popleft()
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+            if not self._connection.closed:
+                await subscription.unsubscribe()
+
+    async def _begin_more(self) -> None:
+        if self._later is None:
+            self._fill()
+            return
+        while not self._exhausted and self._under_way < self._in_flight and len(self._flights) < _LANDED:
+            try:
+                self._begin(await anext(self._later))
+            except StopAsyncIteration:
+                self._exhausted = True
+            except Exception as error:  # noqa: BLE001  (raised once what is under way has landed)
+                self._failed, self._exhausted = error, True
+
+    def _fill(self) -> None:
+        """Begin as many as may be under way."""
+        flights = self._flights
+        while self._under_way < self._in_flight and not self._exhausted and len(flights) < _LANDED:
+            if not self._begun % _ROOM_EVERY and not self._connection.room:
+                return  # the loop of outcomes waits for room
+            try:
+                task = next(self._now)
+            except StopIteration:
+                self._exhausted = True
+            except BaseException as error:  # noqa: BLE001  (raised once what is under way has landed)
+                self._failed, self._exhausted = error, True
+            else:
+                self._begin(task)
 
     async def _wait_for_head(self) -> None:
-        self._landed = asyncio.get_running_loop().create_future()
-        try:
-            await self._landed
-        finally:
-            self._landed = None
+        if self._flights[0].outcome is None:
+            self._head = self._loop.create_future()
+            try:
+                await self._head
+            finally:
+                self._head = None
 
-    async def _land_everything(self) -> None:
-        while any(flight.outcome is None for flight in self._flights):
-            while self._flights and self._flights[0].outcome is not None:
-                self._flights.popleft()
-            if self._flights:
-                await self._wait_for_head()
-
-    def _start(self, task: Task) -> _Flight:
+    def _begin(self, task: Task) -> None:
+        connection = self._connection
         try:
-            entry = prepare(self._connection, task, self._queue)
-            reach("enqueue.begin")
-            answer = self._connection.ask(entry.subject, entry.body, headers=NEW_RECORD, timeout=ANSWER_SECONDS)
-        except Unavailable:
-            flight = _Flight(entry)
-            self._go_carefully(flight, None, save_sent=False, item_sent=False)
+            entry = prepare(connection, task, self._queue)
         except AjcError as error:
-            return _Flight(None, error)
+            self._flights.append(_Flight(None, b"", "", 0.0, error))
+            return
+        self._begun += 1
+        name = b"%x" % self._begun
+        flight = _Flight(entry, name, f"{self._inbox}{self._begun:x}", self._clock + ANSWER_SECONDS)
+        self._flights.append(flight)
+        self._under_way += 1
+        reach("enqueue.begin")
+        try:
+            connection.publish(entry.subject, entry.body, headers=NEW_RECORD, reply=flight.inbox)
+        except Unavailable:
+            self._go_carefully(flight)
         else:
-            flight = _Flight(entry)
-            answer.add_done_callback(partial(self._saved, flight))
-        return flight
+            self._answers[name] = flight
 
-    def _saved(self, flight: _Flight, answer: asyncio.Future[Answer]) -> None:
+    def _answered(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        flight = self._answers.get(subject[self._cut :])
+        if flight is not None:
+            if flight.revision is None:
+                self._saved(flight, Answer(body, headers))
+            else:
+                self._item_stored(flight, Answer(body, headers))
+
+    def _saved(self, flight: _Flight, answer: Answer) -> None:
         entry = flight.entry
         assert entry is not None
-        revision: int | None = None
+        connection = self._connection
         try:
-            revision = read_pub_ack(answer.result(), entry.subject).seq
+            flight.revision = read_pub_ack(answer, entry.subject).seq
             reach("enqueue.saved")
-            announce(self._connection, entry.task)
+            announce(connection, entry.task)
             reach("enqueue.event_sent")
-            item = self._connection.ask(
-                entry.item_subject, entry.item_body, headers=entry.item_headers, timeout=ANSWER_SECONDS
-            )
-        except (AjcError, asyncio.CancelledError) as error:
-            self._go_carefully(flight, revision, save_sent=isinstance(error, Unavailable), item_sent=False)
-        else:
-            item.add_done_callback(partial(self._item_stored, flight, revision))
+            flight.deadline = self._clock + ANSWER_SECONDS
+            connection.publish(entry.item_subject, entry.item_body, headers=entry.item_headers, reply=flight.inbox)
+        except AjcError:
+            self._go_carefully(flight)
 
-    def _item_stored(self, flight: _Flight, revision: int, answer: asyncio.Future[Answer]) -> None:
+    def _item_stored(self, flight: _Flight, answer: Answer) -> None:
         entry = flight.entry
         assert entry is not None
         try:
-            duplicate = read_pub_ack(answer.result(), entry.item_subject).duplicate
-        except (AjcError, asyncio.CancelledError) as error:
-            self._go_carefully(flight, revision, save_sent=True, item_sent=isinstance(error, Unavailable))
+            duplicate = read_pub_ack(answer, entry.item_subject).duplicate
+        except AjcError:
+            self._go_carefully(flight)
             return
         if duplicate:
-            self._go_carefully(flight, revision, save_sent=True, item_sent=False)
+            self._go_carefully(flight)
             return
         reach("enqueue.item_stored")
+        del self._answers[flight.name]
         self._land(flight, entry.task)
+        if self._later is None:
+            self._fill()
 
-    def _go_carefully(self, flight: _Flight, revision: int | None, *, save_sent: bool, item_sent: bool) -> None:
+    def _sweep(self) -> None:
+        """Take up what got no answer in time, or lost its connection."""
+        self._clock = self._loop.time()
+        now = self._clock if self._connection.connected else float("inf")
+        for flight in [flight for flight in self._answers.values() if flight.deadline <= now]:
+            self._go_carefully(flight, lost=True)
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _go_carefully(self, flight: _Flight, *, lost: bool = False) -> None:
         entry = flight.entry
         assert entry is not None
+        self._answers.pop(flight.name, None)
         careful = Enqueue(self._connection, entry, wait=self._wait, timeout=self._timeout)
-        careful.save_may_have_landed = save_sent
-        careful.item_may_have_landed = item_sent
-        running = asyncio.get_running_loop().create_task(self._careful_way(flight, careful, revision))
+        careful.save_may_have_landed = lost
+        careful.item_may_have_landed = lost and flight.revision is not None
+        running = self._loop.create_task(self._careful_way(flight, careful))
         self._careful.add(running)
         running.add_done_callback(self._careful.discard)
 
-    async def _careful_way(self, flight: _Flight, careful: Enqueue, revision: int | None) -> None:
+    async def _careful_way(self, flight: _Flight, careful: Enqueue) -> None:
         outcome: Task | AjcError = Unavailable("the enqueue was cancelled: whether the task is stored is unknown")
         try:
-            outcome = await (careful.run() if revision is None else careful.run_saved(revision))
+            outcome = await (careful.run() if flight.revision is None else careful.run_saved(flight.revision))
         except AjcError as error:
             outcome = error
         finally:
@@ -163,15 +234,7 @@ class EnqueueMany:
 
     def _land(self, flight: _Flight, outcome: Task | AjcError) -> None:
         flight.outcome = outcome
-        landed = self._landed
-        if landed is not None and not landed.done() and self._flights and self._flights[0] is flight:
-            landed.set_result(None)
-
-
-async def _iterate(tasks: Tasks) -> AsyncIterator[Task]:
-    if isinstance(tasks, AsyncIterable):
-        async for task in tasks:
-            yield task
-    else:
-        for task in tasks:
-            yield task
+        self._under_way -= 1
+        head = self._head
+        if head is not None and not head.done() and self._flights[0] is flight:
+            head.set_result(None)

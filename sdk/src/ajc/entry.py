@@ -6,7 +6,7 @@ import msgspec
 
 from ajc.connection import Connection
 from ajc.errors import InvalidValue, Unavailable
-from ajc.events import TaskStateChanged
+from ajc.events import encode_state_change
 from ajc.instant import Instant
 from ajc.subjects import check_type, event_subject, item_subject, task_subject
 from ajc.task import Task, TaskState
@@ -52,7 +52,7 @@ def prepare(connection: Connection, task: Task, queue: str) -> Entry:
 def announce(connection: Connection, task: Task) -> None:
     """Publish the event of a saved state. Events are not stored, and a full send buffer only costs the event."""
     try:
-        connection.publish(event_subject(task.id), TaskStateChanged.of(task, Instant.now()).encode())
+        connection.publish(event_subject(task.id), encode_state_change(task, Instant.now(), task.queue))
     except Unavailable:
         if connection.closed:
             raise
