@@ -52,7 +52,7 @@ def run_command_line() -> None:
     from ajc_bridge.cli import exits, output  # noqa: PLC0415
 
     try:
-        app()
+        app(prog_name="ajc-bridge")
     except AjcError as error:
         exits.fail(error)
     except BrokenPipeError:

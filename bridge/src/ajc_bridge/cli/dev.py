@@ -65,7 +65,7 @@ def dev(
         while not stop.wanted:
             if running.wait(0.1) is not None:
                 say(f"the bridge ended with {running.code}; ending the server")
-                raise typer.Exit(running.code or FAILED)
+                raise typer.Exit(running.code if running.code and running.code > 0 else FAILED)
             if server.ended:
                 say(f"the nats-server ended; ending the bridge. Its last words:\n{server.last_words()}")
                 code = FAILED
@@ -74,7 +74,8 @@ def dev(
         while running.wait(0.1) is None:
             if stop.count > 1 or server.ended:  # a second signal, or nothing left to drain to
                 running.kill()
-        raise typer.Exit(code or running.code or DONE)
+        before_it_was_up = running.code == -signal.SIGTERM
+        raise typer.Exit(code or (DONE if running.code == 0 or before_it_was_up else FAILED))
 
 
 class _Stop:

@@ -1,0 +1,113 @@
+"""`doctor` finds what is wrong and says how to mend it; `bench` measures and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from command_line import CommandLine
+
+from ajc.client import connect
+from ajc.connect_options import ConnectOptions
+from ajc.connection import Connection, Message
+
+
+def findings(cli: CommandLine, code: int) -> dict[str, tuple[str, str, str]]:
+    done = cli("doctor", "--json")
+    assert done.code == code, done.err + done.out
+    document = done.json
+    assert document["ok"] is (code == 0)
+    return {one["subject"]: (one["verdict"], one["text"], one["mend"]) for one in document["findings"]}
+
+
+def test_an_empty_server_is_fine(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    found = findings(cli, 0)
+    assert found["server"][0] == "good"
+    assert found["JetStream"][0] == "good"
+    assert found["task store"] == ("note", "there is no stream CHORIA_AJ_TASKS yet", "`ajc-bridge run` makes it")
+    assert found["queues"][0] == "note"
+    shown = cli.ok("doctor").out
+    assert "-> make one: ajc-bridge queue add NAME" in shown
+
+
+def test_a_server_without_jetstream_is_named(tmp_path, make_server) -> None:
+    server = make_server("accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a")
+    found = findings(CommandLine(server.url, tmp_path), 1)
+    assert found["JetStream"][0] == "wrong"
+    assert "enable it" in found["JetStream"][2]
+
+
+async def test_queues_that_go_made_and_orphans_are_found(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    cli.ok("queue", "add", "GOOD")
+    async with connect(own_server.url) as client:
+        api = client.connection.api
+        await api(
+            "STREAM.CREATE.CHORIA_AJ_Q_GO",
+            {
+                "name": "CHORIA_AJ_Q_GO",
+                "subjects": ["CHORIA_AJ.Q.GO.>"],
+                "retention": "workqueue",
+                "max_msgs_per_subject": 1,
+                "discard": "new",
+                "storage": "file",
+            },
+        )
+        await api(
+            "STREAM.CREATE.CHORIA_AJ_Q_BARE",
+            {"name": "CHORIA_AJ_Q_BARE", "subjects": ["CHORIA_AJ.Q.BARE.>"], "retention": "workqueue"},
+        )
+        config = {
+            "durable_name": "WORKERS",
+            "ack_policy": "explicit",
+            "ack_wait": 200_000_000,
+            "max_deliver": 1,
+            "max_ack_pending": 10,
+        }
+        await api("CONSUMER.DURABLE.CREATE.CHORIA_AJ_Q_GO.WORKERS", {"stream_name": "CHORIA_AJ_Q_GO", "config": config})
+        await client.connection.stored("CHORIA_AJ.Q.GO.x", b"{}")
+        taken = asyncio.Event()
+        await client.connection.subscribe("taken", lambda _: taken.set())
+        client.connection.publish("$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_GO.WORKERS", b"1", reply="taken")
+        await taken.wait()
+        while (await client.queue("GO")).orphans == 0:
+            await asyncio.sleep(0.05)
+    done = await asyncio.to_thread(cli, "doctor", "--json")
+    told = [(one["subject"], one["verdict"], one["text"]) for one in json.loads(done.out)["findings"]]
+    assert done.code == 1
+    assert ("queue GO", "wrong", "its retries do not come back") in told
+    assert ("queue GO", "wrong", "1 items reached max deliver (1) and are never delivered again") in told
+    assert any(subject == "queue BARE" and verdict == "wrong" for subject, verdict, _ in told)
+    assert any(subject == "queue GOOD" and "nobody takes tasks" in text for subject, _, text in told)
+
+
+async def test_responders_that_say_what_they_serve_are_shown(cli: CommandLine, kind: str) -> None:
+    connection = await Connection.open(ConnectOptions(servers=(cli.url,)))
+    info = {"name": "x", "id": "1", "endpoints": [{"name": "e", "subject": "s", "metadata": {"ajc.type": kind}}]}
+
+    def answer(message: Message) -> None:
+        connection.publish(message.reply, json.dumps(info).encode())
+        connection.publish(message.reply, b"no json")
+
+    try:
+        await connection.subscribe("$SRV.INFO", answer)
+        await connection.flush()
+        done = await asyncio.to_thread(cli, "doctor", "--json")
+    finally:
+        await connection.close()
+    assert {"subject": "responders", "verdict": "good", "text": f"{kind}: 1", "mend": ""} in json.loads(done.out)[
+        "findings"
+    ]
+
+
+def test_bench_measures_and_leaves_nothing(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    figures = cli.ok("bench", "--tasks", 300, "--concurrency", 20, "--json").json
+    assert figures["tasks"] == 300
+    assert (
+        min(figures["bridge_per_second"], figures["floor_per_second"], figures["enqueued_per_second"], figures["ratio"])
+        > 0
+    )
+    assert cli.ok("queue", "ls", "--json").json == []
+    assert cli.ok("task", "ls", "--json").json == []

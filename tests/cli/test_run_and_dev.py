@@ -1,0 +1,136 @@
+"""`run` and `dev` from outside: exit codes, the probes, and that everything ends together."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from command_line import CommandLine, told, until
+
+
+def ids_gone(*pids: int) -> bool:
+    def lives(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return not any(map(lives, pids))
+
+
+def started(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.log.read_text()  # type: ignore[attr-defined]
+    document: dict[str, Any] = json.loads(line)
+    return document
+
+
+def test_a_wrong_configuration_is_told_line_by_line_and_ends_with_2(alone: CommandLine) -> None:
+    (alone.folder / "c.toml").write_text("[queues.A]\npriority = 500\nlease = 3\n")
+    done = alone("run", "--config", "c.toml", "--log-level", "loud")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "queues.A.priority: must be 1 to 100, not 500",
+        'queues.A.lease: must be a duration like "30s", "1h30m" or "7d", not 3',
+        'log.level: must be "debug", "info", "warn" or "error", not "loud"',
+    ]
+
+
+def test_an_address_that_is_taken_names_its_key(cli: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = cli("run", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.code in {1, 2}
+    assert "http.listen" in done.err
+    assert "Address already in use" in done.err
+
+
+def test_run_serves_probes_and_drains(cli: CommandLine, kind: str) -> None:
+    (cli.folder / "ajc-bridge.toml").write_text(f'[queues.{kind}]\nmax_tries = 3\n[log]\nformat = "json"\n')
+    running = cli.start("run", "--listen", "127.0.0.1:0", env={"AJC_BRIDGE__CONCURENCY": "7"})
+    lines = told(running, "queue.bound")
+    assert "warning: AJC_BRIDGE__CONCURENCY: no such setting; did you mean AJC_BRIDGE__CONCURRENCY?" in lines
+    url = next(json.loads(line)["url"] for line in lines.splitlines() if '"http.listening"' in line)
+    with httpx.Client(base_url=url) as http:
+        until(lambda: http.get("/readyz").status_code == 200, "ready")
+        assert http.get("/readyz").json() == {"ready": True, "missing": [], "connected": True, "queues": {kind: True}}
+        assert http.get("/healthz").json() == {"status": "ok"}
+        page = http.get("/metrics")
+        assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert "ajc_bridge_connected 1.0" in page.text
+        assert http.get("/").status_code == 404
+    assert cli.ok("queue", "view", kind, "--json").json["max_tries"] == 3
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+    assert '"bridge.stopped"' in told(running, "bridge.stopped")
+
+
+def test_without_a_server_it_lives_and_is_not_ready(alone: CommandLine) -> None:
+    running = alone.start("run", "--listen", "127.0.0.1:0")
+    url = re.search(r"url=(\S+)", told(running, "http.listening"))
+    assert url is not None
+    with httpx.Client(base_url=url[1]) as http:
+        assert http.get("/healthz").status_code == 200
+        answer = http.get("/readyz")
+        assert answer.status_code == 503
+        assert "not connected to NATS" in answer.json()["missing"]
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+
+
+@pytest.fixture
+def dev(alone: CommandLine) -> CommandLine:
+    (alone.folder / "ajc-bridge.toml").write_text("[queues.DEFAULT]\n")
+    return alone
+
+
+def test_dev_starts_both_and_ctrl_c_ends_both(dev: CommandLine) -> None:
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--json")
+    both = started(running)
+    told(running, "queue.bound")
+    assert Path(dev.folder / ".ajc" / "jetstream").exists()
+    assert Path(both["data"]) == Path(".ajc")
+    dev.env["NATS_URL"] = both["server"]
+    task_id = dev.ok("task", "add", "hello").out.strip()
+    told(running, "bridge.started")
+    again = dev("dev", "--port", 0)
+    assert again.code == 1
+    assert "another `ajc-bridge dev` uses .ajc" in again.err
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 0
+    assert ids_gone(both["server_pid"], both["bridge_pid"])
+    # the data is kept
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--json")
+    dev.env["NATS_URL"] = started(running)["server"]
+    assert dev.ok("task", "view", task_id, "--json").json["type"] == "hello"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+
+
+@pytest.mark.parametrize("victim", ["server_pid", "bridge_pid", "dev"])
+def test_when_one_dies_all_end(dev: CommandLine, victim: str) -> None:
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--ephemeral", "--json")
+    both = started(running)
+    told(running, "queue.bound")
+    os.kill(running.pid if victim == "dev" else both[victim], signal.SIGKILL)
+    assert running.wait(20) != 0
+    until(lambda: ids_gone(both["server_pid"], both["bridge_pid"]), "the end of both")
+    if victim != "dev":
+        assert not Path(both["data"]).exists()
+
+
+def test_dev_says_why_the_server_did_not_start(dev: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = dev("dev", "--port", taken.getsockname()[1], "--ephemeral")
+    assert done.code == 1
+    assert "address already in use" in done.err
+    assert "--port 0" in done.err

@@ -1,0 +1,252 @@
+"""`task ...` and `dlq ...`: what is added is seen, tried again and removed; exit codes and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+from command_line import CommandLine, told, until
+
+from ajc.client import connect
+from ajc.subjects import dlq_subject
+from ajc.task import Task
+from ajc.task_records import read_task, save_task
+
+
+def settle(cli: CommandLine, task_id: str, **changes) -> None:
+    """Save the task as a bridge would have left it."""
+
+    async def save() -> None:
+        async with connect(cli.url) as client:
+            record = await read_task(client.connection, task_id)
+            await save_task(client.connection, record.task.replace(**changes), record.revision)
+
+    asyncio.run(save())
+
+
+def test_a_task_is_added_and_viewed(cli: CommandLine, queue: str, kind: str) -> None:
+    added = cli.ok("task", "add", kind, '{"to": 1.10}', "--queue", queue, "--deadline", "1h", "--max-tries", 3)
+    task_id = added.out.strip()
+    task = cli.ok("task", "view", task_id, "--json").json
+    assert (task["id"], task["type"], task["queue"], task["state"], task["max_tries"]) == (
+        task_id,
+        kind,
+        queue,
+        "new",
+        3,
+    )
+    assert base64.b64decode(task["payload"]) == b'{"to": 1.10}'  # as it was typed
+    shown = cli.ok("task", "view", task_id).out
+    for text in (task_id, kind, queue, "0 of 3", '{"to": 1.10}', "deadline"):
+        assert text in shown
+    assert cli.ok("task", "view", task_id, "--payload").raw == b'{"to": 1.10}'
+
+
+def test_json_of_an_added_task_is_the_record(cli: CommandLine, queue: str, kind: str) -> None:
+    document = cli.ok("task", "add", kind, "-q", queue, "--json").raw
+    assert Task.decode(document).payload is None
+    assert document.count(b"\n") == 1
+
+
+def test_a_payload_may_be_any_bytes_of_a_file_or_of_stdin(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue, "--file", "-", stdin=b"\x00\xff").out.strip()
+    assert cli.ok("task", "view", task_id, "--payload").raw == b"\x00\xff"
+    (cli.folder / "f").write_bytes(b"\xfe")
+    task_id = cli.ok("task", "add", kind, "-q", queue, "--file", "f").out.strip()
+    assert cli.ok("task", "view", task_id, "--payload").raw == b"\xfe"
+    assert "1 bytes" in cli.ok("task", "view", task_id).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("t", "{to: 1}"), "the payload is no JSON"),
+        (("t", "1", "--file", "x"), "exclude each other"),
+        (("t", "--file", "/nowhere/x"), "cannot be read: No such file"),
+        (("a b",), "task type 'a b' is not a legal name"),
+        (("catchall",), "catchall"),
+        (("t", "--id", "a.b"), "task id 'a.b' is not a legal name"),
+        (("t", "--queue", "a.b"), "queue 'a.b' is not a legal name"),
+        (("t", "--deadline", "soon"), "duration 'soon'"),
+        (("t", "--deadline", "2026-13-01T00:00:00Z"), "deadline '2026-13-01T00:00:00Z'"),
+        (("t", "--max-tries", "-1"), "max-tries"),
+    ],
+)
+def test_what_cannot_be_added_ends_with_2_and_says_why(cli: CommandLine, arguments, text) -> None:
+    done = cli("task", "add", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err
+
+
+def test_an_id_of_ones_own_is_added_once(cli: CommandLine, queue: str, kind: str) -> None:
+    cli.ok("task", "add", kind, "-q", queue, "--id", kind)
+    again = cli("task", "add", kind, "-q", queue, "--id", kind)
+    assert again.code == 4
+    assert "already" in again.err
+
+
+def test_a_queue_that_is_not_there_ends_with_3_and_the_mend(cli: CommandLine, kind: str) -> None:
+    done = cli("task", "add", kind, "-q", "NOWHERE")
+    assert done.code == 3
+    assert "ajc-bridge queue add NOWHERE" in done.err
+
+
+def test_a_full_queue_ends_with_4(cli: CommandLine, kind: str) -> None:
+    cli.ok("queue", "add", kind, "--max-entries", 1)
+    cli.ok("task", "add", kind, "-q", kind)
+    done = cli("task", "add", kind, "-q", kind)
+    assert done.code == 4
+    assert "full" in done.err
+
+
+def test_tasks_are_listed_by_state_queue_and_type(cli: CommandLine, queue: str, kind: str) -> None:
+    ids = [cli.ok("task", "add", kind, "-q", queue).out.strip() for _ in range(3)]
+    settle(cli, ids[0], state="expired", last_err="boom\nsecond line")
+    listed = cli.ok("task", "ls", "--queue", queue, "--json").json
+    assert {task["id"] for task in listed} == set(ids)
+    listed = cli.ok("task", "ls", "--queue", queue, "--state", "expired", "--type", kind, "--json").json
+    assert [task["id"] for task in listed] == [ids[0]]
+    table = cli.ok("task", "ls", "--queue", queue).out
+    assert all(task_id in table for task_id in ids)
+    assert "boom" in table
+    assert "second line" not in table
+    limited = cli.ok("task", "ls", "--queue", queue, "--limit", 2)
+    assert len(limited.out.splitlines()) == 3
+    assert "--limit 0" in limited.err
+    assert cli.ok("task", "ls", "--queue", "NOBODY", "--json").json == []
+    assert cli("task", "ls", "--state", "nope").code == 2
+
+
+def test_a_terminal_is_not_told_what_to_do_by_a_task(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue, "--file", "-", stdin=b"\x1b[31mred").out.strip()
+    settle(cli, task_id, last_err="\x1b]0;title\x07")
+    assert "\x1b" not in cli.ok("task", "view", task_id).out
+    assert "\x1b" not in cli.ok("task", "ls", "-q", queue).out
+
+
+def test_a_task_that_is_not_there_ends_with_3(cli: CommandLine) -> None:
+    for command in (("view",), ("retry",), ("rm", "--yes"), ("watch",)):
+        done = cli("task", command[0], "nothere", *command[1:])
+        assert (done.code, done.out) == (3, "")
+        assert "nothere" in done.err
+
+
+def test_retry_queues_again_and_says_why_not(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    settle(cli, task_id, state="expired", tries=10, last_err="boom")
+    again = cli.ok("task", "retry", task_id, "--json").json
+    assert (again["state"], again["tries"]) == ("retry", 0)
+    settle(cli, task_id, state="active")
+    done = cli("task", "retry", task_id)
+    assert done.code == 4
+    assert "runs now" in done.err
+    both = cli("task", "retry", task_id, "nothere")
+    assert both.code == 3
+    assert "nothere" in both.err
+
+
+def test_rm_asks_and_removes(cli: CommandLine, queue: str, kind: str) -> None:
+    ids = [cli.ok("task", "add", kind, "-q", queue).out.strip() for _ in range(2)]
+    refused = cli("task", "rm", ids[0])
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    cli.ok("task", "view", ids[0])
+    cli.ok("task", "rm", *ids, "--yes")
+    assert cli.ok("task", "ls", "-q", queue, "--json").json == []
+    assert cli.ok("queue", "view", queue, "--json").json["messages"] == 0
+
+
+def test_watch_shows_events_as_they_come(cli: CommandLine, queue: str, kind: str) -> None:
+    watching = cli.start("task", "watch", "--json")
+    told(watching, "watching")
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    assert watching.stdout is not None
+    while True:
+        event = json.loads(watching.stdout.readline())
+        if event["task_id"] == task_id:
+            break
+    assert (event["type"], event["state"]) == ("io.choria.asyncjobs.v1.task_state", "new")
+
+
+def test_wait_tells_how_the_task_ended(cli: CommandLine, queue: str, kind: str) -> None:
+    waiting = cli.start("task", "add", kind, "-q", queue, "--wait", "20s", "--json")
+    added = told(waiting, "waiting for its end")
+    settle(cli, added.split()[1], state="terminated", last_err="no address")
+    assert waiting.wait(20) == 1
+    assert "is terminated after 0 tries: no address" in told(waiting, "terminated")
+    late = cli("task", "add", kind, "-q", queue, "--wait", "100ms")
+    assert late.code == 1
+    assert "has not ended" in late.err
+
+
+def test_no_server_ends_with_5_and_says_what_to_do(alone: CommandLine) -> None:
+    for command in (("task", "ls"), ("queue", "ls"), ("dlq", "ls"), ("doctor",)):
+        done = alone(*command)
+        assert (done.code, done.out) == (5, "")
+        assert "ajc-bridge dev" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_a_context_that_is_not_there_is_a_usage_error(cli: CommandLine) -> None:
+    done = cli("task", "ls", "--context", "NOPE", env={"NATS_URL": ""})
+    assert done.code == 2
+    assert "NOPE" in done.err
+
+
+def test_a_context_names_the_server(cli: CommandLine) -> None:
+    folder = cli.folder / "config" / "nats" / "context"
+    folder.mkdir(parents=True)
+    (folder / "WQ.json").write_text(json.dumps({"url": cli.url}))
+    without = {"NATS_URL": ""}
+    assert cli("queue", "ls", "--context", "WQ", env=without).code == 0
+    assert cli("queue", "ls", env={**without, "NATS_CONTEXT": "WQ"}).code == 0
+    assert cli("queue", "ls", "--server", cli.url, env={"NATS_URL": "nats://127.0.0.1:1"}).code == 0
+
+
+def test_dead_letters_are_listed_and_viewed(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "1.50", "-q", queue).out.strip()
+
+    async def bury() -> None:
+        async with connect(cli.url) as client:
+            body = (await client.load(task_id)).replace(state="expired").encode()
+            headers = "".join(
+                f"AJ-{name}: {value}\r\n"
+                for name, value in {
+                    "Dlq-Reason": "tries",
+                    "Dlq-Error": "boom",
+                    "Dlq-Tries": "3",
+                    "Dlq-Time": "2026-11-24T00:00:00Z",
+                    "Task-Id": task_id,
+                    "Task-Type": kind,
+                    "Queue": queue,
+                }.items()
+            )
+            await client.connection.stored(
+                dlq_subject(queue, task_id), body, headers=f"NATS/1.0\r\n{headers}\r\n".encode()
+            )
+            await client.connection.stored(
+                dlq_subject(queue, "odd"), b"\xff", headers=b"NATS/1.0\r\nAJ-Dlq-Reason: malformed_task\r\n\r\n"
+            )
+
+    asyncio.run(bury())
+    letters = cli.ok("dlq", "ls", "--queue", queue, "--json").json
+    assert [letter["reason"] for letter in letters] == ["tries", "malformed_task"]
+    assert letters[0]["task"]["id"] == task_id
+    assert base64.b64decode(letters[1]["body_base64"]) == b"\xff"
+    assert [one["task_id"] for one in cli.ok("dlq", "ls", "-q", queue, "--reason", "tries", "--json").json] == [task_id]
+    assert "boom" in cli.ok("dlq", "ls", "-q", queue).out
+    shown = cli.ok("dlq", "view", task_id).out
+    assert all(text in shown for text in (task_id, "tries", "boom", "expired", "1.50"))
+    assert cli.ok("dlq", "view", task_id, "--json").json["tries"] == 3
+    assert cli("dlq", "view", "nothere").code == 3
+
+
+def test_a_reader_that_goes_away_is_no_error(cli: CommandLine, queue: str, kind: str) -> None:
+    cli.ok("task", "add", kind, "-q", queue)
+    listing = cli.start("task", "ls", "--limit", "0")
+    assert listing.stdout is not None
+    listing.stdout.close()
+    until(lambda: listing.poll() is not None, "the end of a command without a reader")
+    assert "Traceback" not in listing.log.read_text()  # type: ignore[attr-defined]
