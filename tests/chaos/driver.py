@@ -71,7 +71,7 @@ class Chaos:
 
     def __init__(self, seed: int, seconds: float, rate: float, folder: Path, *, faults: bool = True) -> None:
         self.seconds, self.rate, self.faults, self.seed = seconds, rate, faults, seed
-        self.orders, self.chance = random.Random(seed), random.Random(seed + 1_000_000)
+        self.orders = random.Random(seed)
         self.folder = folder
         self.logs = [folder / f"responder{number}.jsonl" for number in range(4)]
         self.producing = True
@@ -148,51 +148,52 @@ class Chaos:
     # -- faults -----------------------------------------------------------------------------------------------------
 
     async def _break(self, bridges: list[Program], responders: list[Program], late: Program) -> None:
-        end = time.monotonic() + self.seconds
-        half = time.monotonic() + self.seconds / 2
-        await asyncio.sleep(2)
-        while time.monotonic() < end:
-            if late.process is None and time.monotonic() > half:
-                late.start()
-            act = self.chance.choices(
-                (
-                    "kill bridge",
-                    "stop bridge",
-                    "term bridge",
-                    "kill responder",
-                    "stop responder",
-                    "term responder",
-                    "server",
-                ),
-                (5, 2, 3, 3, 1, 2, 2),
-            )[0]
-            group = bridges if act.endswith("bridge") else responders
-            name = "bridge" if act.endswith("bridge") else "responder"
-            await self._do(act.split()[0], name, self.chance.choice(group))
-            await asyncio.sleep(self.chance.uniform(0.3, 2.5))
-        if late.process is None:
-            late.start()
-        for program in (*bridges, *responders):
-            if not program.running:
-                program.start()
+        """Each breaker goes its own way, so that faults overlap; afterwards everything runs again."""
+        self.end = time.monotonic() + self.seconds
+        bridge_faults = {"kill": 5, "stop": 2, "term": 3}
+        responder_faults = {"kill": 4, "stop": 1, "term": 3}
+        breakers = [
+            *(self._breaker("bridge", [bridge], bridge_faults, 1.0, 6.0) for bridge in bridges),
+            self._breaker("responder", responders, responder_faults, 0.5, 4.0),
+            self._server_breaker(),
+            self._start_late(late),
+        ]
+        await asyncio.gather(*breakers)
 
-    async def _do(self, kind: str, target: str, program: Program) -> None:
-        if kind == "server":
+    async def _start_late(self, late: Program) -> None:
+        await asyncio.sleep(self.seconds / 2)
+        late.start()
+
+    async def _breaker(
+        self, target: str, group: list[Program], kinds: dict[str, int], least: float, most: float
+    ) -> None:
+        chance = random.Random(f"{self.seed} {group[0].name}")
+        while True:
+            await asyncio.sleep(chance.uniform(least, most))
+            if time.monotonic() > self.end:
+                return
+            program, kind = chance.choice(group), chance.choices(list(kinds), list(kinds.values()))[0]
+            self.recorder.fault(kind, target, program.name)
+            if kind == "stop":
+                program.send(signal.SIGSTOP)
+                await asyncio.sleep(LEASE * chance.uniform(0.3, 2))
+                program.send(signal.SIGCONT)
+                continue
+            program.send(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+            await asyncio.to_thread(program.wait, 15)
+            await asyncio.sleep(chance.uniform(0, 1))
+            program.start()
+
+    async def _server_breaker(self) -> None:
+        chance = random.Random(f"{self.seed} server")
+        while True:
+            await asyncio.sleep(chance.uniform(5, 20))
+            if time.monotonic() > self.end:
+                return
             self.recorder.fault("kill", "server", "nats-server")
             self.world.server.kill()
-            await asyncio.sleep(self.chance.uniform(0, 1))
+            await asyncio.sleep(chance.uniform(0, 1))
             self.world.server.start()
-            return
-        self.recorder.fault(kind, target, program.name)
-        if kind == "stop":
-            program.send(signal.SIGSTOP)
-            await asyncio.sleep(LEASE * self.chance.uniform(0.3, 2))
-            program.send(signal.SIGCONT)
-            return
-        program.send(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
-        await asyncio.to_thread(program.wait, 15)
-        await asyncio.sleep(self.chance.uniform(0, 1))
-        program.start()
 
 
 def report(result: Result, folder: Path) -> None:
@@ -203,6 +204,8 @@ def report(result: Result, folder: Path) -> None:
     print(
         f"  {len(history.revisions)} saves, {len(history.requests)} requests, {len(history.letters)} dead letters, {dict(faults)}"
     )
+    if history.leftovers:
+        print(f"  {len(history.leftovers)} items that the killed server moved and yet kept in the delay stream")
     if result.good:
         print("  no promise broken", flush=True)
         return

@@ -105,7 +105,9 @@ class History(Struct, frozen=True, kw_only=True):
     items: tuple[str, ...] = ()
     """Subjects of items still in the queue."""
     schedules: tuple[str, ...] = ()
-    """Subjects still in the delay stream."""
+    """Subjects still in the delay stream, yet to move."""
+    leftovers: tuple[str, ...] = ()
+    """Subjects there that the server moved and yet kept (told, not judged: nothing comes of them)."""
     requests: tuple[Request, ...] = ()
     replies: tuple[Reply, ...] = ()
     events: tuple[Event, ...] = ()

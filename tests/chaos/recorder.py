@@ -69,13 +69,15 @@ class Recorder:
             Letter(subject, at, headers, data)
             async for subject, _, at, headers, data in stored(self.client, "CHORIA_AJ_DLQ")
         ]
+        delayed, moved = await waiting(self.client)
         return History(
             plans=tuple(self.plans.values()),
             acknowledged=frozenset(self.acknowledged),
             revisions=tuple(revisions),
             letters=tuple(letters),
-            items=tuple([one async for queue in queues for one in subjects(self.client, f"CHORIA_AJ_Q_{queue}")]),
-            schedules=tuple([one async for one in subjects(self.client, "CHORIA_AJ_DELAY")]),
+            items=tuple([one for queue in queues for one in await subjects(self.client, f"CHORIA_AJ_Q_{queue}")]),
+            schedules=tuple(delayed),
+            leftovers=tuple(moved),
             requests=requests,
             replies=replies,
             events=tuple(self.events),
@@ -123,11 +125,29 @@ async def stored(client: Client, stream: str) -> AsyncIterator[Stored]:
     await puller.unsubscribe()
 
 
-async def subjects(client: Client, stream: str) -> AsyncIterator[str]:
+async def subjects(client: Client, stream: str) -> list[str]:
     """The subjects that a stream holds."""
     answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b'{"subjects_filter":">"}', timeout=10)
-    for subject in json.loads(answer.data).get("state", {}).get("subjects") or {}:
-        yield subject
+    return sorted(json.loads(answer.data).get("state", {}).get("subjects") or {})
+
+
+async def waiting(client: Client) -> tuple[list[str], list[str]]:
+    """The delay stream's subjects: those that are yet to move, and those that the server moved and yet kept.
+
+    nats-server 2.15.1, killed, may bring deleted messages back: what the queue's sourcing consumer has acknowledged was
+    moved, is never delivered again, and stays.
+    """
+    answer = await client.request("$JS.API.CONSUMER.LIST.CHORIA_AJ_DELAY", b"{}", timeout=10)
+    floors: dict[str, int] = {}
+    for consumer in json.loads(answer.data).get("consumers") or []:
+        floors[consumer["config"].get("filter_subject", "").rpartition(".")[0]] = consumer["ack_floor"]["stream_seq"]
+    delayed, moved = [], []
+    for subject in await subjects(client, "CHORIA_AJ_DELAY"):
+        query = json.dumps({"last_by_subj": subject}).encode()
+        found = json.loads((await client.request("$JS.API.STREAM.MSG.GET.CHORIA_AJ_DELAY", query, timeout=10)).data)
+        sequence = found.get("message", {}).get("seq", 0)
+        (moved if sequence <= floors.get(subject.rpartition(".")[0], 0) else delayed).append(subject)
+    return delayed, moved
 
 
 async def make_stores(client: Client) -> None:
@@ -155,13 +175,16 @@ async def quiet(client: Client, queues: list[str], seconds: float) -> bool:
     while time.monotonic() < deadline:
         try:
             left = 0
-            for stream in ("CHORIA_AJ_DELAY", *(f"CHORIA_AJ_Q_{queue}" for queue in queues)):
-                answer = json.loads((await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5)).data)
+            for queue in queues:
+                answer = json.loads(
+                    (await client.request(f"$JS.API.STREAM.INFO.CHORIA_AJ_Q_{queue}", b"", timeout=5)).data
+                )
                 left += answer.get("state", {}).get("messages", 1)
+            left = left or len((await waiting(client))[0])
         except (NatsTimeout, APIError, nats.errors.Error):
             left = 1
         calm = 0 if left else calm + 1
         if calm == 2:
             return True
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
     return False

@@ -32,8 +32,8 @@ class Responder:
         self.busy: dict[str, int] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def note(self, kind: str, task: str, try_number: int, of: str, **more: Any) -> None:
-        entry = {"what": kind, "task": task, "at_ns": time.time_ns(), "responder": self.name, "try_number": try_number,
+    def note(self, what: str, task: str, try_number: int, of: str, **more: Any) -> None:
+        entry = {"what": what, "task": task, "at_ns": time.time_ns(), "responder": self.name, "try_number": try_number,
                  "digest": of, **more}  # fmt: skip
         os.write(self.log, json.dumps(entry).encode() + b"\n")
 
@@ -43,7 +43,13 @@ class Responder:
         self.note("request", task, number, of)
         answer = asyncio.create_task(self.answer(message, task, number, of))
         self.tasks.add(answer)
-        answer.add_done_callback(self.tasks.discard)
+        answer.add_done_callback(self.on_answered)
+
+    def on_answered(self, answer: asyncio.Task[None]) -> None:
+        self.tasks.discard(answer)
+        if not answer.cancelled() and (error := answer.exception()) is not None:
+            print(f"{self.name}: {error!r}", file=sys.stderr, flush=True)
+            os._exit(3)  # the driver sees that a process died by itself
 
     async def answer(self, message: Msg, task: str, number: int, of: str) -> None:
         payload = json.loads(base64.b64decode(json.loads(message.data)["payload"]))
