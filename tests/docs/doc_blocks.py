@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-RUN = frozenset({"sh", "python", "toml", "json", "conf", "yaml"})
+RUN = frozenset({"sh", "python", "toml", "json", "conf", "ini"})
 SHOWN = frozenset({"text", "mermaid"})
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import tomllib
 from pathlib import Path
 
 from doc_blocks import Block
+
+from ajc_bridge.cli.children import find_server
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -34,17 +38,30 @@ class Session:
         self.environment |= {
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder / ".config"),
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]]),
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
         }
+        if shutil.which("curl") is None:
+            self._make_curl()
+
+    def _make_curl(self) -> None:
+        """Give a machine without curl one that can do what the documents ask of it."""
+        program = self.folder / "bin" / "curl"
+        program.parent.mkdir()
+        program.write_text(
+            f"#!{sys.executable}\nimport sys, urllib.request as u\n"
+            "print(u.urlopen(sys.argv[-1], timeout=10).read().decode(), end='')\n"
+        )
+        program.chmod(0o755)
 
     def do(self, block: Block) -> None:
         """Do what one block says; an AssertionError tells what went wrong."""
         if block.file:
             target = self.folder / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(self._here(block.text), encoding="utf-8")
+            text = block.text.replace("127.0.0.1:8088", "127.0.0.1:0") if block.language == "toml" else block.text
+            target.write_text(self._here(text), encoding="utf-8")
         match block.language:
             case "sh" if "background" in block.words:
                 self.open_terminal(block.text.strip())
@@ -60,6 +77,10 @@ class Session:
                 self._check_configuration(block)
             case "json":
                 json.loads(block.text)
+            case "ini":
+                configparser.ConfigParser(strict=True).read_string(block.text)
+            case "conf":
+                self._check_server_configuration(block)
             case _:
                 pass
 
@@ -130,6 +151,14 @@ class Session:
         file.write_text(block.text, encoding="utf-8")
         check = "import sys, pathlib; from ajc_bridge.config import load_config; load_config(pathlib.Path(sys.argv[1]))"
         self.run(f'python -W error -c "{check}" {file.name}')
+
+    def _check_server_configuration(self, block: Block) -> None:
+        file = self.folder / f"line_{block.line}.conf"
+        file.write_text(block.text.replace("/var/lib/nats", str(self.folder / "store")), encoding="utf-8")
+        passwords = dict.fromkeys(re.findall(r"\$([A-Z]+_PASSWORD)", block.text), "secret")
+        command = [find_server(), "-t", "-c", str(file)]
+        done = subprocess.run(command, env=self.environment | passwords, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def _terminals_said(self) -> str:
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for _, path in self._terminals)
