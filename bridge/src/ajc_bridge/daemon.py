@@ -210,6 +210,8 @@ class Daemon:
                     self._serving.connection_lost()
                 self._note(happenings.Disconnected(text))
             case "reconnected":
+                if self._store is not None:
+                    self._store.reconnected()
                 self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
             case "closed":
                 self._note(happenings.ConnectionClosed(text))

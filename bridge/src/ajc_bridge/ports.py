@@ -6,7 +6,7 @@ call took effect is unknown. Times named `until` are seconds of the loop's monot
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -40,10 +40,10 @@ class Lease(msgspec.Struct, eq=False):
 class TaskStore(Protocol):
     """The records of tasks, each with its revision."""
 
-    async def load(self, task_id: str, *, leader: bool = False) -> Record | None:
+    def load(self, task_id: str, *, leader: bool = False) -> Awaitable[Record | None]:
         """Return the newest record known, None when there is none. `leader` asks the one copy that cannot lag."""
 
-    async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
+    def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
         """Store `body` if the record's revision is still `revision` (0: there is none), and return the new revision.
 
         `ttl_ns` lets the record vanish by itself after that time. Raises `Conflict`, `TooLarge` (known before
@@ -104,7 +104,7 @@ class Exchange(Protocol):
     def limit(self) -> int:
         """The most bytes that a request may have, headers and body together."""
 
-    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+    def request(self, subject: str, request: ExecRequest, until: float) -> Awaitable[ExecReply | None]:
         """Send the request and wait for its reply; None when none came until then."""
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 import msgspec
 
 from ajc.connect_options import ConnectOptions
 from ajc.errors import (
+    AjcError,
     Closed,
     InvalidName,
     NoResponders,
@@ -29,6 +30,7 @@ from ajc.transport import Message, Subscription, Transport, choose_transport
 State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
 StateCallback = Callable[[State, BaseException | None], None]
 
+_T = TypeVar("_T")
 _SWEEP_SECONDS: Final = 0.05
 _STATUS: Final = b"NATS/1.0 "
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
@@ -70,12 +72,20 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 class _Pending:
     """One outstanding request."""
 
-    __slots__ = ("deadline", "future", "many", "seconds", "subject", "through_reconnect")
+    __slots__ = ("deadline", "future", "many", "read", "seconds", "subject", "through_reconnect")
 
     def __init__(
-        self, future: asyncio.Future[Answer], deadline: float, subject: str, seconds: float, *, through_reconnect: bool
+        self,
+        future: asyncio.Future[Any],
+        read: Callable[[bytes, bytes | None], Any],
+        deadline: float,
+        subject: str,
+        seconds: float,
+        *,
+        through_reconnect: bool,
     ) -> None:
         self.future = future
+        self.read = read
         self.deadline = deadline
         self.subject = subject
         self.seconds = seconds
@@ -200,11 +210,29 @@ class Connection:
         Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the
         connection breaks meanwhile (unless `through_reconnect`): then whether it was acted upon is unknown.
         """
-        future = self.ask(subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect)
-        message = await future
+        message = await self.ask(
+            subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect, read=Answer
+        )
         if message.headers is not None and not message.body and message.headers.startswith(_NO_RESPONDERS):
             raise NoResponders(subject)
         return message
+
+    @overload
+    def ask(
+        self, subject: str, body: bytes = b"", *, headers: bytes | None = None, timeout: float = 5.0
+    ) -> asyncio.Future[Answer]: ...
+
+    @overload
+    def ask(
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        headers: bytes | None = None,
+        timeout: float = 5.0,
+        through_reconnect: bool = False,
+        read: Callable[[bytes, bytes | None], _T],
+    ) -> asyncio.Future[_T]: ...
 
     def ask(
         self,
@@ -214,17 +242,18 @@ class Connection:
         headers: bytes | None = None,
         timeout: float = 5.0,
         through_reconnect: bool = False,
-    ) -> asyncio.Future[Answer]:
+        read: Callable[[bytes, bytes | None], Any] | None = None,
+    ) -> asyncio.Future[Any]:
         """Send a request now and return the future of its answer, for callers with many under way.
 
-        A status message (503: nobody there) is an answer like any other here.
+        `read` makes the result of (body, header block or None), and may raise an `AjcError`. A status message (503:
+        nobody there) is an answer like any other here.
         """
         token = self._next = self._next + 1
-        name = b"%x" % token
         self.publish(subject, body, headers=headers, reply=f"{self._inbox}{token:x}")
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._table[name] = _Pending(
-            future, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._table[b"%x" % token] = _Pending(
+            future, read or Answer, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
         )
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
@@ -308,8 +337,12 @@ class Connection:
             pending.many.append(Answer(body, headers))
             return
         del self._table[name]
-        if not pending.future.done():
-            pending.future.set_result(Answer(body, headers))
+        if pending.future.done():
+            return
+        try:
+            pending.future.set_result(pending.read(body, headers))
+        except AjcError as error:
+            pending.future.set_exception(error)
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -343,15 +376,25 @@ class Connection:
 
 def read_pub_ack(message: Answer, subject: str) -> PubAck:
     """Read JetStream's answer to a publish into a stream; raises as `Connection.stored` says."""
-    if message.headers is not None and message.headers.startswith(_NO_RESPONDERS):
+    answer = _read_stored(message.body, message.headers, subject)
+    return PubAck(answer.stream, answer.seq, answer.duplicate)
+
+
+def read_sequence(body: bytes, headers: bytes | None) -> int:
+    """Read no more of JetStream's answer than where the message is stored; raises as `Connection.stored` says."""
+    return _read_stored(body, headers, "the stream").seq
+
+
+def _read_stored(body: bytes, headers: bytes | None, subject: str) -> _Answer:
+    if headers is not None and headers.startswith(_NO_RESPONDERS):
         raise store_error(STREAM_NOT_FOUND, "no stream takes this subject", subject)
     try:
-        answer = _decode_answer(message.body)
+        answer = _decode_answer(body)
     except msgspec.DecodeError:
-        raise store_error(0, f"an answer that is no JetStream answer: {message.body[:100]!r}", subject) from None
+        raise store_error(0, f"an answer that is no JetStream answer: {body[:100]!r}", subject) from None
     if answer.error is not None:
         raise store_error(answer.error.err_code, answer.error.description, subject)
-    return PubAck(answer.stream, answer.seq, answer.duplicate)
+    return answer
 
 
 __all__ = [
@@ -363,4 +406,5 @@ __all__ = [
     "StateCallback",
     "Subscription",
     "read_pub_ack",
+    "read_sequence",
 ]

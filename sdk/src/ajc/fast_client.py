@@ -118,24 +118,23 @@ class FastClient(Client):
         self._ps = FastParser(self)
         self.raw_callbacks: dict[int, RawCallback] = {}
         self.callback_failed: Callable[[Exception], None] = _raise
-        self._write_scheduled = False
-        self._socket_backlog = 0
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that were handed over and that the socket has not taken yet."""
-        return self._pending_data_size + self._socket_backlog
+        self.turn_begins = True
+        """Nothing was sent yet in this turn of the event loop: the moment to look whether anything may be."""
+        self.backlog = 0
+        """Bytes that were handed over in this turn, and that the socket had not taken before it."""
 
     def send(self, command: bytes) -> None:
         """Append one protocol command; all of a turn of the loop leave in one write."""
         self._pending.append(command)
-        self._pending_data_size += len(command)
-        if not self._write_scheduled:
-            self._write_scheduled = True
+        size = len(command)
+        self._pending_data_size += size
+        self.backlog += size
+        if self.turn_begins:
+            self.turn_begins = False
             asyncio.get_running_loop().call_soon(self._write_out)
 
     def _write_out(self) -> None:
-        self._write_scheduled = False
+        self.turn_begins = True
         transport = self._transport
         if not self._pending or transport is None or not self.is_connected:
             return  # nats-py writes what is pending once it is connected again
@@ -151,7 +150,8 @@ class FastClient(Client):
     def measure_backlog(self) -> int:
         """Read how much the socket still holds (bytes), and return the whole backlog."""
         writer = getattr(self._transport, "_io_writer", None)
-        self._socket_backlog = writer.transport.get_write_buffer_size() if writer is not None else 0
+        held = writer.transport.get_write_buffer_size() if writer is not None else 0
+        self.backlog = self._pending_data_size + held
         return self.backlog
 
     async def subscribe_raw(self, subject: str, queue: str, callback: RawCallback) -> Any:
@@ -196,6 +196,13 @@ class KeepingClient(Client):
         kept = KeepingHeaders()
         kept.block = bytes(headers)
         return kept
+
+
+def drop_pending(client: Client) -> None:
+    """Forget what was not sent, before a close without a server: nats-py would write it to a socket that is gone."""
+    if hasattr(client, "_pending") and hasattr(client, "_pending_data_size"):
+        client._pending = []  # noqa: SLF001
+        client._pending_data_size = 0  # noqa: SLF001
 
 
 async def _never(_message: Any) -> None:

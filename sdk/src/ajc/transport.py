@@ -30,6 +30,7 @@ ONLINE_BUFFER: Final = 32 << 20
 """Bytes kept for a server that reads too slowly."""
 _RECONNECT_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 5.0
+_REFUSED_TIMES: Final = 2
 _REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
 
 
@@ -87,6 +88,7 @@ class PublicTransport:
         self._on_state: Callable[[Any, BaseException | None], None] = lambda _state, _error: None
         self._opened = False
         self._refused = 0
+        self._giving_up: asyncio.Task[None] | None = None
 
     @property
     def max_payload(self) -> int:
@@ -127,6 +129,7 @@ class PublicTransport:
         async def failed(error: Exception) -> None:
             on_state("error", error)
             if self._opened:
+                self._count_refusal(error, len(servers))
                 return
             self._refused += 1
             if _is_refusal(error):
@@ -139,6 +142,7 @@ class PublicTransport:
                 on_state("disconnected", None)
 
         async def reconnected() -> None:
+            self._refused = 0
             on_state("reconnected", None)
 
         async def closed() -> None:
@@ -169,13 +173,33 @@ class PublicTransport:
                 inbox_prefix=options.inbox_prefix or "_INBOX",
             )
         except (Closed, Unavailable):
-            await self._client.close()
+            await self._discard()
             raise
+        except ImportError as error:
+            await self._discard()
+            raise Unavailable("creds and nkey need one more package: pip install 'nats-py[nkeys]'") from error
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-            await self._client.close()
+            await self._discard()
             raise Unavailable(f"cannot connect to {_without_secrets(servers)}: {error}") from error
         self._opened = True
+        self._refused = 0
         self._start()
+
+    async def _discard(self) -> None:
+        """Close a client that may not have begun to connect, which nats-py asserts."""
+        with contextlib.suppress(OSError, nats.errors.Error, AssertionError):
+            await self._client.close()
+
+    def _count_refusal(self, error: Exception, servers: int) -> None:
+        """Close for good when every server has refused the credentials twice in a row: they were taken away."""
+        if _is_refusal(error):
+            self._refused += 1
+            if self._refused == _REFUSED_TIMES * servers:
+                self._giving_up = asyncio.create_task(self._give_up(error))
+
+    async def _give_up(self, error: Exception) -> None:
+        await self.close()  # says nothing of its own
+        self._on_state("closed", error)
 
     def _start(self) -> None:
         self._sender = asyncio.create_task(self._send_all())
@@ -236,7 +260,9 @@ class PublicTransport:
                         await self._outgoing.join()
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
-        with contextlib.suppress(OSError, nats.errors.Error):  # a broken socket is closed all the same
+        if not self.connected:
+            fast_client.drop_pending(self._client)
+        with contextlib.suppress(OSError, RuntimeError, nats.errors.Error):  # a broken socket is closed all the same
             await self._client.close()
         self._opened = True
 
@@ -280,7 +306,7 @@ class FastTransport(PublicTransport):
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
         """Append the protocol command; it leaves with all others of this turn of the loop."""
         fast = self._fast
-        if fast.backlog > OFFLINE_BUFFER or not fast.is_connected:
+        if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
             self._check_room()
         if headers is None:
             fast.send(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(body), body))
@@ -340,7 +366,10 @@ def _block(headers: dict[str, str] | None) -> bytes | None:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    return isinstance(error, nats.errors.AuthorizationError) or any(word in str(error).lower() for word in _REFUSALS)
+    text = str(error).lower()
+    if "timeout" in text:
+        return False  # a server that is too slow has not judged the credentials
+    return isinstance(error, nats.errors.AuthorizationError) or any(word in text for word in _REFUSALS)
 
 
 def _without_secrets(servers: list[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final
 
-from ajc.connection import Answer, Connection
+from ajc.connection import Connection
 from ajc.errors import Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc_bridge.happenings import ReplyIgnored
@@ -20,10 +20,13 @@ _ROOM_SECONDS: Final = 0.05
 class _Waiting:
     """One request that waits for its reply."""
 
-    __slots__ = ("future", "task_id", "type")
+    __slots__ = ("future", "task_id", "timer", "type")
 
-    def __init__(self, future: asyncio.Future[Answer | None], task_id: str, type_: str) -> None:
+    def __init__(
+        self, future: asyncio.Future[ExecReply | None], timer: asyncio.TimerHandle, task_id: str, type_: str
+    ) -> None:
         self.future = future
+        self.timer = timer
         self.task_id = task_id
         self.type = type_
 
@@ -37,9 +40,9 @@ class NatsExchange:
         self._loop = asyncio.get_running_loop()
         self._inbox = f"{connection.inbox_prefix}.exec.{id(self):x}."
         self._inbox_length = len(self._inbox)
-        self._table: dict[str, _Waiting] = {}
-        self._over: dict[str, tuple[str, str, str]] = {}
-        self._order: deque[str] = deque()
+        self._table: dict[bytes, _Waiting] = {}
+        self._over: dict[bytes, tuple[str, str, str]] = {}
+        self._order: deque[bytes] = deque()
         self._next = 0
 
     async def start(self) -> None:
@@ -51,62 +54,54 @@ class NatsExchange:
         """The server's limit; see `ports.Exchange.limit`."""
         return self._connection.max_payload
 
-    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+    def request(self, subject: str, request: ExecRequest, until: float) -> Awaitable[ExecReply | None]:
         """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.
 
         Raises `Unavailable` when the request never left.
         """
-        self._next += 1
-        token = f"{self._next:x}"
-        waiting = _Waiting(self._loop.create_future(), request.task_id, request.type)
-        self._table[token] = waiting
-        kind = "late"
-        timer = self._loop.call_at(until, _give_up, waiting.future)
-        try:
-            inbox = self._inbox + token
-            if self._connection.connected and self._connection.room:
-                self._connection.publish(subject, request.body, headers=request.headers(), reply=inbox)
-            else:
-                await self._send_later(subject, request, inbox, until)
-            message = await waiting.future
-            if message is None:
-                return None
-            kind = "duplicate"
-            return read_reply(message.headers, message.body)
-        finally:
-            timer.cancel()
-            del self._table[token]
-            self._remember(token, (kind, waiting.type, waiting.task_id))
+        if self._connection.connected and self._connection.room:
+            return self._send(subject, request, until)
+        return self._send_later(subject, request, until)
 
-    async def _send_later(self, subject: str, request: ExecRequest, inbox: str, until: float) -> None:
-        """Send as soon as there is a server and room in the send buffer; `Unavailable` when that is not in time."""
+    def _send(self, subject: str, request: ExecRequest, until: float) -> asyncio.Future[ExecReply | None]:
+        self._next += 1
+        token = b"%x" % self._next
+        self._connection.publish(subject, request.body, headers=request.headers(), reply=f"{self._inbox}{self._next:x}")
+        future: asyncio.Future[ExecReply | None] = self._loop.create_future()
+        timer = self._loop.call_at(until, self._give_up, token)
+        self._table[token] = _Waiting(future, timer, request.task_id, request.type)
+        return future
+
+    async def _send_later(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+        """Send as soon as there is a server and room in the send buffer."""
         while self._loop.time() < until:
             await asyncio.sleep(_ROOM_SECONDS)
-            if self._connection.connected:
-                with contextlib.suppress(Unavailable):
-                    self._connection.publish(subject, request.body, headers=request.headers(), reply=inbox)
-                    return
+            if self._connection.connected and self._connection.room:
+                return await self._send(subject, request, until)
         raise Unavailable("no server, or no room in the send buffer, in time")
 
-    def _remember(self, token: str, what: tuple[str, str, str]) -> None:
-        self._over[token] = what
+    def _replied(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        token = subject[self._inbox_length :]
+        waiting = self._table.pop(token, None)
+        if waiting is None:
+            self._journal.note(ReplyIgnored(*self._over.get(token, ("late", "", ""))))
+            return
+        waiting.timer.cancel()
+        self._remember(token, "duplicate", waiting)
+        if waiting.future.done():  # nobody waits for it any more
+            self._journal.note(ReplyIgnored("late", waiting.type, waiting.task_id))
+        else:
+            waiting.future.set_result(read_reply(headers, body))
+
+    def _give_up(self, token: bytes) -> None:
+        waiting = self._table.pop(token)
+        self._remember(token, "late", waiting)
+        if not waiting.future.done():
+            waiting.future.set_result(None)
+
+    def _remember(self, token: bytes, kind: str, waiting: _Waiting) -> None:
+        """Keep for a while what another reply to this request would be."""
+        self._over[token] = (kind, waiting.type, waiting.task_id)
         self._order.append(token)
         if len(self._order) > _REMEMBERED:
             del self._over[self._order.popleft()]
-
-    def _replied(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
-        token = subject[self._inbox_length :].decode()
-        waiting = self._table.get(token)
-        if waiting is not None:
-            if not waiting.future.done():
-                waiting.future.set_result(Answer(body, headers))
-            else:
-                self._journal.note(ReplyIgnored("duplicate", waiting.type, waiting.task_id))
-            return
-        kind, type_, task_id = self._over.get(token, ("late", "", ""))
-        self._journal.note(ReplyIgnored(kind, type_, task_id))
-
-
-def _give_up(future: asyncio.Future[Answer | None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from ajc import subjects
-from ajc.connection import Connection, read_pub_ack
+from ajc.connection import Connection, read_sequence
 from ajc.errors import MalformedTask, NotFound, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.instant import Instant
@@ -47,6 +48,7 @@ class JetStreamTaskStore:
     def __init__(self, connection: Connection, *, max_message: int = -1) -> None:
         self._connection = connection
         self._max_message = max_message
+        self._limit = self._read_limit()
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[str, list[asyncio.Future[Record | None]]] = {}
         self._batches: dict[str, _Batch] = {}
@@ -60,20 +62,28 @@ class JetStreamTaskStore:
         self._inbox = f"{self._connection.inbox_prefix}.get.{id(self):x}."
         await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
+    def reconnected(self) -> None:
+        """Take up the limits of the server at the other end, which may be another one."""
+        self._limit = self._read_limit()
+
+    def _read_limit(self) -> int:
+        limit = self._connection.max_payload
+        return (min(limit, self._max_message) if self._max_message > 0 else limit) - _HEADERS_ROOM
+
     def connection_lost(self) -> None:
         """Fail every read under way: its answer was lost with the connection."""
         for token in list(self._batches):
             self._fail(token, Unavailable("the connection broke while a task was read"))
 
-    async def load(self, task_id: str, *, leader: bool = False) -> Record | None:
+    def load(self, task_id: str, *, leader: bool = False) -> Awaitable[Record | None]:
         """Return the record; see `ports.TaskStore.load`."""
         if leader:
-            return await self._load_from_leader(task_id)
+            return self._load_from_leader(task_id)
         future: asyncio.Future[Record | None] = self._loop.create_future()
         if not self._wanted:
             self._loop.call_soon(self._send_wanted)
         self._wanted.setdefault(task_id, []).append(future)
-        return await future
+        return future
 
     def _send_wanted(self) -> None:
         wanted, self._wanted = self._wanted, {}
@@ -156,7 +166,7 @@ class JetStreamTaskStore:
         body = base64.b64decode(message.get("data", ""))
         return make_record(task_id, body, int(message["seq"]), Instant.parse(message["time"]))
 
-    async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
+    def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
         """Store the record by revision; see `ports.TaskStore.save`."""
         if ttl_ns is None:
             headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % revision
@@ -166,20 +176,22 @@ class JetStreamTaskStore:
                 revision,
                 seconds,
             )
-        subject = subjects.task_subject(task_id)
-        message = await self._connection.ask(subject, body, headers=headers, timeout=_SAVE_SECONDS)
+        return self._connection.ask(
+            subjects.task_subject(task_id), body, headers=headers, timeout=_SAVE_SECONDS, read=self._read_saved
+        )
+
+    def _read_saved(self, body: bytes, headers: bytes | None) -> int:
         try:
-            return read_pub_ack(message, subject).seq
+            return read_sequence(body, headers)
         except (NotFound, StoreError) as error:
             if isinstance(error, StoreError) and error.code == MESSAGE_TOO_LARGE:
-                raise TooLarge("record", len(body), self.limit) from error
+                raise TooLarge("record", 0, self.limit) from error
             raise Unavailable(f"the task store refused a save: {error}") from error
 
     @property
     def limit(self) -> int:
         """The most bytes of a record: the server's limit, or the stream's own; see `ports.TaskStore.limit`."""
-        limit = self._connection.max_payload
-        return (min(limit, self._max_message) if self._max_message > 0 else limit) - _HEADERS_ROOM
+        return self._limit
 
     async def discard(self, task_id: str, revision: int) -> None:  # noqa: ARG002  (the sequence alone names it)
         """Remove the record, unless it has another revision by now."""

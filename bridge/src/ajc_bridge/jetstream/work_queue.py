@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ajc import subjects
-from ajc.connection import Connection, Message, Subscription
+from ajc.connection import Connection, Subscription
 from ajc.errors import Unavailable
 from ajc_bridge.ports import Lease
 
@@ -55,7 +55,7 @@ class JetStreamWorkQueue:
     async def start(self, late: Callable[[Lease], None]) -> None:
         """Open the inbox of pulls. `late` takes items that come when no pull waits for them any more."""
         self._late = late
-        self._subscription = await self._connection.subscribe(f"{self._inbox}*", self._arrived)
+        self._subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
     async def stop(self) -> None:
         """Close the inbox. Nothing may be under way."""
@@ -89,34 +89,34 @@ class JetStreamWorkQueue:
             self._pull = None
         return pull.came
 
-    def _arrived(self, message: Message) -> None:
-        if message.reply.startswith("$JS.ACK."):
-            self._item(message)
+    def _arrived(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+        if reply.startswith(b"$JS.ACK."):
+            self._item(subject, reply, body)
             return
         pull = self._pull
-        if pull is None or message.headers is None or not message.headers.startswith(_STATUS):
+        if pull is None or headers is None or not headers.startswith(_STATUS):
             return
-        if message.subject != pull.token or pull.done.done():
+        if subject.decode() != pull.token or pull.done.done():
             return
-        status = message.headers[9:12]
+        status = headers[9:12]
         if status in _ENDED:
             pull.done.set_result(None)
         elif status in _GONE:
-            text = message.headers[13:].split(b"\r\n", 1)[0].decode("utf-8", "replace")
+            text = headers[13:].split(b"\r\n", 1)[0].decode("utf-8", "replace")
             pull.done.set_exception(Unavailable(f"the queue's consumer refuses pulls: {text or status.decode()}"))
 
-    def _item(self, message: Message) -> None:
+    def _item(self, subject: bytes, reply: bytes, body: bytes) -> None:
         now = self._loop.time()
-        fields = message.reply.rsplit(".", 5)
+        fields = reply.rsplit(b".", 5)
         lease = Lease(
-            queue=self.queue,
-            subject_id=message.subject.rpartition(".")[2],
-            body=message.body,
-            deliveries=int(fields[1]),
-            backlog=int(fields[5]),
-            token=message.reply,
-            until=now + self.lease_seconds,
-            received=now,
+            self.queue,
+            subject[subject.rindex(b".") + 1 :].decode("utf-8", "replace"),
+            body,
+            int(fields[1]),
+            int(fields[5]),
+            reply.decode(),
+            now + self.lease_seconds,
+            now,
         )
         pull = self._pull
         if pull is None:

@@ -65,10 +65,25 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
             return Settled(task_id or lease.subject_id, admission.transition, revision)
         assert record is not None  # only a record can be run
         attempt = Attempt(admission.before, admission.active, item.waits if item is not None else 0)
-        try:
-            return await _activate(ports, policy, lease, attempt, record.revision)
-        except Conflict:
-            continue
+        body = attempt.active.encode()
+        limit = _limit(ports, attempt.active.type, lease)
+        if len(body) <= limit:
+            reach("admit.active_sent")
+            try:
+                try:
+                    saved = await ports.store.save(task_id, body, record.revision)
+                except Unavailable as error:
+                    saved = await save_again(ports, lease.queue, task_id, body, revision=record.revision, error=error)
+            except Conflict:
+                continue
+            except TooLarge as error:
+                limit = error.limit
+            else:
+                reach("admit.active_saved")
+                ports.journal.note(TaskSaved(attempt.active, lease.queue, saved))
+                return Admitted(attempt, saved, body)
+        too_large = TaskTooLarge(len(body), limit, ports.store.limit)
+        return Settled(task_id, decide(attempt, too_large, policy, ports.clock.now()), record.revision)
     ports.journal.note(RevisionConflict(lease.queue, task_id))
     return None
 
@@ -89,29 +104,10 @@ def make_arrival(lease: Lease, *, exhausted: bool = False) -> Arrival:
     )
 
 
-async def _activate(
-    ports: Ports, policy: QueuePolicy, lease: Lease, attempt: Attempt, revision: int
-) -> Admitted | Settled:
-    active = attempt.active
-    body = active.encode()
-    names = len(active.id) + 2 * len(active.type) + len(lease.queue)
-    limit = min(ports.store.limit, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
-    if len(body) <= limit:
-        reach("admit.active_sent")
-        try:
-            try:
-                saved = await ports.store.save(active.id, body, revision)
-            except Unavailable as error:
-                saved = await save_again(ports, lease.queue, active.id, body, revision=revision, error=error)
-        except TooLarge as error:
-            limit = error.limit
-        else:
-            reach("admit.active_saved")
-            ports.journal.note(TaskSaved(active, lease.queue, saved))
-            return Admitted(attempt, saved, body)
-    too_large = TaskTooLarge(len(body), limit, ports.store.limit)
-    transition = decide(attempt, too_large, policy, ports.clock.now())
-    return Settled(active.id, transition, revision)
+def _limit(ports: Ports, type_: str, lease: Lease) -> int:
+    """Return the most bytes of a record that can be saved and sent as a request, its headers beside it."""
+    names = len(lease.subject_id) + 2 * len(type_) + len(lease.queue)
+    return min(ports.store.limit, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
 
 
 def _tell(ports: Ports, lease: Lease, record: Record | None, admission: Admission) -> None:

@@ -43,9 +43,35 @@ async def dispatch(
     active = admitted.attempt.active
     started = ports.clock.monotonic()
     budget = time_budget(active, policy, ports.clock.now())
+    until = started + budget.wait_ns / 1e9
     request = _request(policy, lease, admitted, budget)
+    subject = subjects.exec_subject(exec_policy.prefix, active.type)
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
-    outcome = await _ask(ports, exec_policy, request, budget, started + budget.wait_ns / 1e9)
+    asked = 0
+    while True:
+        reach("dispatch.sent")
+        asked += 1
+        try:
+            reply = await ports.exchange.request(subject, request, until)
+        except TooLarge as error:
+            # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
+            outcome: Outcome = Malformed(str(error))
+            break
+        except Unavailable:
+            # it never left, so nobody began
+            outcome = NoResponder(subject)
+            break
+        if reply is None:
+            outcome = TimedOut(budget.handler_ns, budget.at_deadline)
+            break
+        if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + CATCHALL):
+            subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
+            asked = 0
+            continue
+        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY:
+            continue
+        outcome = _outcome(ports, request, reply, exec_policy)
+        break
     reach("dispatch.replied")
     ended = ports.clock.monotonic()
     ports.journal.note(
@@ -77,38 +103,9 @@ def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: Time
     )
 
 
-async def _ask(
-    ports: Ports, exec_policy: ExecPolicy, request: ExecRequest, budget: TimeBudget, until: float
-) -> Outcome:
-    subject = subjects.exec_subject(exec_policy.prefix, request.type)
-    asked = 0
-    while True:
-        reach("dispatch.sent")
-        asked += 1
-        try:
-            reply = await ports.exchange.request(subject, request, until)
-        except TooLarge as error:
-            # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
-            return Malformed(str(error))
-        except Unavailable:
-            # it never left, so nobody began
-            return NoResponder(subject)
-        if reply is None:
-            return TimedOut(budget.handler_ns, budget.at_deadline)
-        if reply.kind == "no_responder":
-            if exec_policy.catchall and not subject.endswith("." + CATCHALL):
-                subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
-                asked = 0
-                continue
-            return NoResponder(subjects.exec_subject(exec_policy.prefix, request.type))
-        if reply.retry_after_bad:
-            ports.journal.note(RetryAfterIgnored(request.type, request.task_id))
-        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY:
-            continue
-        return _outcome(ports, request, reply)
-
-
-def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply) -> Outcome:
+def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply, exec_policy: ExecPolicy) -> Outcome:
+    if reply.retry_after_bad:
+        ports.journal.note(RetryAfterIgnored(request.type, request.task_id))
     match reply.kind:
         case "success":
             return Succeeded(reply.body)
@@ -122,6 +119,6 @@ def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply) -> Outcome:
             ports.journal.note(ReplyIgnored("malformed", request.type, request.task_id))
             return Malformed(reply.text)
         case "no_responder":
-            return NoResponder("")  # answered by the caller
+            return NoResponder(subjects.exec_subject(exec_policy.prefix, request.type))
         case _:
             assert_never(reply.kind)

@@ -12,8 +12,9 @@ from ajc.failpoint import reach
 from ajc_bridge.decision.outcome import Interrupted, Outcome, ResultTooLarge, Succeeded
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import decide
+from ajc_bridge.decision.transition import Transition
 from ajc_bridge.happenings import PullFailed, Trouble
-from ajc_bridge.pipeline.admit import Settled, admit_item
+from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.keepalive import Keepalive
@@ -140,53 +141,47 @@ class Lane:
         self._tasks[id(lease)] = asyncio.create_task(self._work(lease))
 
     async def _work(self, lease: Lease) -> None:
+        """Take one item through the four stages."""
+        ports, policy, key = self._ports, self.policy, id(lease)
         try:
-            await self._through(lease)
-        except asyncio.CancelledError:
-            raise
+            admitted = await admit_item(ports, policy, lease)
+            if isinstance(admitted, Settled):
+                task_id, transition = admitted.task_id, admitted.transition
+            elif admitted is None or lease.lost or ports.clock.monotonic() >= lease.until:
+                return  # the item comes again, here or elsewhere: to begin now would be to do it twice
+            else:
+                task_id = admitted.attempt.active.id
+                try:
+                    self._dispatching.add(key)
+                    if self._keepalive.short(lease):
+                        await self._keepalive.renew(lease)
+                    outcome: Outcome = Interrupted()
+                    if not self._interrupting:
+                        outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted)
+                except asyncio.CancelledError:
+                    if not self._interrupting:
+                        raise
+                    self._tasks[key].uncancel()
+                    outcome = Interrupted()
+                finally:
+                    self._dispatching.discard(key)
+                transition = self._decide(admitted, outcome, policy)
+            await settle(ports, self._queue, lease, task_id, transition, revision=admitted.revision)
         except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon; its item comes again)
-            self._ports.journal.note(Trouble(f"item {lease.subject_id}", f"{type(error).__name__}: {error}"))
+            ports.journal.note(Trouble(f"item {lease.subject_id}", f"{type(error).__name__}: {error}"))
         finally:
             self._keepalive.release(lease)
-            del self._tasks[id(lease)]
+            del self._tasks[key]
             self._share.finish(self._queue.queue)
             if not self._tasks:
                 self._idle.set()
 
-    async def _through(self, lease: Lease) -> None:
-        ports, policy = self._ports, self.policy
-        admitted = await admit_item(ports, policy, lease)
-        if admitted is None:
-            return
-        if isinstance(admitted, Settled):
-            await settle(ports, self._queue, lease, admitted.task_id, admitted.transition, revision=admitted.revision)
-            return
-        if lease.lost or ports.clock.monotonic() >= lease.until:
-            return  # the item comes again, here or elsewhere: to begin now would be to do it twice
-        self._dispatching.add(id(lease))
-        try:
-            if self._interrupting:
-                outcome: Outcome = Interrupted()
-            else:
-                if self._keepalive.short(lease):
-                    await self._keepalive.renew(lease)
-                outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted)
-        except asyncio.CancelledError:
-            if not self._interrupting:
-                raise
-            self._tasks[id(lease)].uncancel()
-            outcome = Interrupted()
-        finally:
-            self._dispatching.discard(id(lease))
-        transition = decide(admitted.attempt, outcome, policy, ports.clock.now())
-        if isinstance(outcome, Succeeded) and not self._surely_fits(admitted.body, outcome.body):
+    def _decide(self, admitted: Admitted, outcome: Outcome, policy: QueuePolicy) -> Transition:
+        now, limit = self._ports.clock.now(), self._ports.store.limit
+        transition = decide(admitted.attempt, outcome, policy, now)
+        if isinstance(outcome, Succeeded) and len(admitted.body) + 2 * len(outcome.body) + _RESULT_ROOM > limit:
+            # perhaps: base64 makes four bytes of three, so what is far from the limit needs no exact look
             assert transition.task is not None  # a success is saved
-            limit = ports.store.limit
             if len(transition.task.encode()) > limit:
-                too_large = ResultTooLarge(len(outcome.body), limit)
-                transition = decide(admitted.attempt, too_large, policy, ports.clock.now())
-        await settle(ports, self._queue, lease, admitted.attempt.active.id, transition, revision=admitted.revision)
-
-    def _surely_fits(self, record: bytes, result: bytes) -> bool:
-        # base64 makes four bytes of three; that much room needs no exact look
-        return len(record) + 2 * len(result) + _RESULT_ROOM <= self._ports.store.limit
+                return decide(admitted.attempt, ResultTooLarge(len(outcome.body), limit), policy, now)
+        return transition
