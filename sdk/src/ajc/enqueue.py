@@ -229,7 +229,10 @@ class Enqueue:
             return
 
     async def _write(self, subject: str, body: bytes, headers: bytes, point: str) -> PubAck:
-        answer = self._connection.ask(subject, body, headers=headers, timeout=ANSWER_SECONDS)
+        if not self._connection.connected:
+            await self._again(Unavailable("there is no connection to NATS"))
+        seconds = min(ANSWER_SECONDS, max(self._give_up - self._loop.time(), _PAUSE))
+        answer = self._connection.ask(subject, body, headers=headers, timeout=seconds)
         await asyncio.sleep(0)  # what was asked leaves with this turn of the loop
         reach(point)
         found = await answer
