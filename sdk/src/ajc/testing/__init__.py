@@ -17,14 +17,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ajc.testing.fixtures import ajc_server, ajc_session_server
     from ajc.testing.handler_run import arun, run
+    from ajc.testing.memory import MemoryServer
     from ajc.testing.nats_server import NatsServer, server
+    from ajc.testing.virtual_time import run_virtually
 
-__all__ = ["NatsServer", "ajc_server", "ajc_session_server", "arun", "run", "server"]
+__all__ = [
+    "MemoryServer",
+    "NatsServer",
+    "ajc_server",
+    "ajc_session_server",
+    "arun",
+    "run",
+    "run_virtually",
+    "server",
+]
 
 _HOMES = {
+    "MemoryServer": "memory",
     "NatsServer": "nats_server",
     "arun": "handler_run",
     "run": "handler_run",
+    "run_virtually": "virtual_time",
     "server": "nats_server",
 }
 

@@ -1,0 +1,73 @@
+"""The way to responders, in memory: what each subject answers is a script."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from ajc.errors import TooLarge, Unavailable
+from ajc.exchange import ExecReply, ExecRequest
+from ajc.testing.memory.line import Line
+
+Script: TypeAlias = ExecReply | Callable[[ExecRequest], "ExecReply | Awaitable[ExecReply | None] | None"] | None
+"""One answer: a reply, silence (None), or a function of the request that returns or awaits either."""
+
+_ROOM_SECONDS = 0.05
+
+
+class MemoryExchange:
+    """Subjects with their scripts; a subject without one answers that nobody is there."""
+
+    def __init__(self, line: Line, limit: int) -> None:
+        self.limit = limit
+        self.requests: list[tuple[str, ExecRequest]] = []
+        """Every request that went out, with its subject."""
+        self.under_way = 0
+        self.most_under_way = 0
+        self._line = line
+        self._scripts: dict[str, list[Script]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def answer(self, subject: str, *scripts: Script) -> None:
+        """Serve a subject: one script a request in this order, the last one from then on. None at all: nobody there."""
+        self._scripts[subject] = list(scripts)
+
+    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+        """Ask; None at `until`. Without a server it waits for one, and raises `Unavailable` when none came in time."""
+        size = len(request.headers()) + len(request.body)
+        if size > self.limit:
+            raise TooLarge("message", size, self.limit)
+        while not self._line.up:
+            if self._loop.time() >= until:
+                raise Unavailable("no server in time")
+            await asyncio.sleep(_ROOM_SECONDS)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            async with asyncio.timeout_at(until) as passing:
+                lost = await self._line.cross("exchange.request", request.task_id)
+                self.requests.append((subject, request))
+                reply = await self._play(subject, request)
+                if lost is not None:
+                    raise lost
+                return reply
+        except TimeoutError:
+            if not passing.expired():
+                raise
+            return None
+        finally:
+            self.under_way -= 1
+
+    async def _play(self, subject: str, request: ExecRequest) -> ExecReply | None:
+        scripts = self._scripts.get(subject)
+        if not scripts:
+            return ExecReply("no_responder")
+        script = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+        reply = script(request) if callable(script) else script
+        if inspect.isawaitable(reply):
+            reply = await reply
+        if reply is None:
+            await asyncio.Event().wait()  # silence, until the time is over
+        return reply
