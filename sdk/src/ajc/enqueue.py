@@ -230,7 +230,11 @@ class Enqueue:
 
     async def _write(self, subject: str, body: bytes, headers: bytes, point: str) -> PubAck:
         if not self._connection.connected:
-            await self._again(Unavailable("there is no connection to NATS"))
+            try:
+                async with asyncio.timeout(max(self._give_up - self._loop.time(), 0)):
+                    await self._connection.wait_connected()
+            except TimeoutError:
+                raise Unavailable("there is no connection to NATS") from None
         seconds = min(ANSWER_SECONDS, max(self._give_up - self._loop.time(), _PAUSE))
         answer = self._connection.ask(subject, body, headers=headers, timeout=seconds)
         await asyncio.sleep(0)  # what was asked leaves with this turn of the loop
