@@ -101,8 +101,8 @@ class Session:
         assert done.returncode == 0, f"{text}\nended with {done.returncode}:\n{said}\n{self._terminals_said()}"
         return said
 
-    def open_terminal(self, command: str) -> None:
-        """Start what keeps running, and wait until it says that it serves."""
+    def open_terminal(self, command: str, folder: Path | None = None, *, ready: bool = True) -> None:
+        """Start what keeps running, and wait until it says that it serves (unless it never says)."""
         is_server = command.startswith("ajc-bridge dev")
         if is_server:
             command += " --port 0 --listen 127.0.0.1:0"
@@ -110,7 +110,7 @@ class Session:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {self._here(command)}"],
-                cwd=self.folder,
+                cwd=folder or self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -119,7 +119,7 @@ class Session:
             )
         self._terminals.append((process, output))
         until = time.monotonic() + SECONDS
-        while not any(word in output.read_text(errors="replace") for word in READY):
+        while ready and not any(word in output.read_text(errors="replace") for word in READY):
             assert process.poll() is None, f"{command}\nended:\n{output.read_text(errors='replace')}"
             assert time.monotonic() < until, f"{command}\nnever served:\n{output.read_text(errors='replace')}"
             time.sleep(0.02)
