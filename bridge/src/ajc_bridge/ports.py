@@ -55,7 +55,7 @@ class TaskStore(Protocol):
         """The most bytes that a record may have."""
 
     async def discard(self, task_id: str, revision: int) -> None:
-        """Remove the record. Idempotent."""
+        """Remove the record at `revision`. Idempotent; raises `Conflict` when it has another revision by now."""
 
 
 class Items(Protocol):

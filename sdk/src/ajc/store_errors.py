@@ -8,6 +8,8 @@ from ajc.errors import AjcError, Conflict, NotFound, QueueFull, StoreError
 from ajc.subjects import queue_of_stream
 
 NO_MESSAGE: Final = 10037
+NO_SEQUENCE: Final = 10043
+"""The answer to a delete of a message that is gone."""
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 MAXIMUM_MESSAGES: Final = 10077
@@ -15,7 +17,12 @@ MESSAGE_TOO_LARGE: Final = 10054
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """The second comes while another write to the subject is under way."""
 
-_MISSING: Final = {NO_MESSAGE: "message", STREAM_NOT_FOUND: "stream", CONSUMER_NOT_FOUND: "consumer"}
+_MISSING: Final = {
+    NO_MESSAGE: "message",
+    NO_SEQUENCE: "message",
+    STREAM_NOT_FOUND: "stream",
+    CONSUMER_NOT_FOUND: "consumer",
+}
 
 
 def store_error(code: int, text: str, subject: str) -> AjcError:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 from collections.abc import Awaitable
-from functools import partial
 from typing import Final
 
 import msgspec
 
 from ajc import subjects
 from ajc.connection import Connection, read_sequence
-from ajc.errors import MalformedTask, NotFound, StoreError, TooLarge, Unavailable
+from ajc.errors import Conflict, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.instant import Instant
-from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE
+from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, NO_SEQUENCE
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
 
@@ -37,7 +35,7 @@ class _Batch:
 
     __slots__ = ("deadline", "missing")
 
-    def __init__(self, missing: dict[str, asyncio.Future[Record | None]], deadline: float) -> None:
+    def __init__(self, missing: dict[str, list[asyncio.Future[Record | None]]], deadline: float) -> None:
         self.missing = missing
         self.deadline = deadline
 
@@ -94,11 +92,7 @@ class JetStreamTaskStore:
     def _send_batch(self, wanted: dict[str, list[asyncio.Future[Record | None]]]) -> None:
         self._next += 1
         token = f"{self._next:x}"
-        missing: dict[str, asyncio.Future[Record | None]] = {}
-        for task_id, futures in wanted.items():
-            first = missing[subjects.task_subject(task_id)] = futures[0]
-            for other in futures[1:]:
-                first.add_done_callback(partial(_copy, other))
+        missing = {subjects.task_subject(task_id): futures for task_id, futures in wanted.items()}
         self._batches[token] = _Batch(missing, self._loop.time() + _READ_SECONDS)
         body = msgspec.json.encode({"multi_last": list(missing)})
         try:
@@ -118,9 +112,12 @@ class JetStreamTaskStore:
             self._batch_ended(token, batch, headers[9:12])
             return
         subject, revision, stored_at = read_direct_headers(headers)
-        future = batch.missing.pop(subject, None)
-        if future is not None and not future.done():
-            future.set_result(make_record(subject.rpartition(".")[2], body, revision, stored_at))
+        futures = batch.missing.pop(subject, None)
+        if futures is not None:
+            record = make_record(subject.rpartition(".")[2], body, revision, stored_at)
+            for future in futures:
+                if not future.done():
+                    future.set_result(record)
         if not batch.missing:
             del self._batches[token]
 
@@ -128,9 +125,10 @@ class JetStreamTaskStore:
         if status in (b"204", b"404"):
             # the end of the batch: what has not come is not there
             del self._batches[token]
-            for future in batch.missing.values():
-                if not future.done():
-                    future.set_result(None)
+            for futures in batch.missing.values():
+                for future in futures:
+                    if not future.done():
+                        future.set_result(None)
         elif status == b"503":
             self._fail(token, Unavailable("nobody answers direct reads of the task store"))
         else:
@@ -140,10 +138,11 @@ class JetStreamTaskStore:
         batch = self._batches.pop(token, None)
         if batch is None:
             return
-        for future in batch.missing.values():
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # a caller that was cancelled meanwhile never looks
+        for futures in batch.missing.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # a caller that was cancelled meanwhile never looks
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -193,24 +192,18 @@ class JetStreamTaskStore:
         """The most bytes of a record: the server's limit, or the stream's own; see `ports.TaskStore.limit`."""
         return self._limit
 
-    async def discard(self, task_id: str, revision: int) -> None:  # noqa: ARG002  (the sequence alone names it)
-        """Remove the record, unless it has another revision by now."""
+    async def discard(self, task_id: str, revision: int) -> None:
+        """Remove the record at that revision; see `ports.TaskStore.discard`."""
         reach("settle.save_sent")
-        with contextlib.suppress(NotFound):
-            await self._connection.api(
-                f"STREAM.MSG.DELETE.{subjects.TASKS_STREAM}", {"seq": revision, "no_erase": True}, timeout=_SAVE_SECONDS
-            )
-
-
-def _copy(other: asyncio.Future[Record | None], done: asyncio.Future[Record | None]) -> None:
-    if other.done():
-        return
-    if done.cancelled():
-        other.cancel()
-    elif (error := done.exception()) is not None:
-        other.set_exception(error)
-    else:
-        other.set_result(done.result())
+        query = {"seq": revision, "no_erase": True}
+        try:
+            await self._connection.api(f"STREAM.MSG.DELETE.{subjects.TASKS_STREAM}", query, timeout=_SAVE_SECONDS)
+        except (NotFound, StoreError) as error:
+            if error.code != NO_SEQUENCE:
+                raise Unavailable(f"the task store refused to let a record go: {error}") from error
+            # gone already, or somebody else has saved it since
+            if await self._load_from_leader(task_id) is not None:
+                raise Conflict(f"task {task_id}") from error
 
 
 def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:

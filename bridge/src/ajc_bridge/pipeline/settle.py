@@ -35,7 +35,11 @@ async def settle(
         if transition.discard:
             if transition.dead_letter is not None:
                 await _perform_dead_letter(ports, transition.dead_letter, body)
-            await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
+            try:
+                await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
+            except Conflict:
+                ports.journal.note(RevisionConflict(queue.queue, task_id))
+                return False
             ports.journal.note(TaskSaved(task, queue.queue, 0))
         else:
             reach("settle.save_sent")

@@ -1,0 +1,51 @@
+"""Every test of this folder runs twice: against a real server, and against the fake in memory, there in virtual time."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ajc.testing import run_virtually
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from worlds import MemoryWorld, ServerWorld, World
+
+Opens = Callable[[], AbstractAsyncContextManager[World]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run what runs against the fake on a loop whose time jumps; the rest as everywhere."""
+    callspec = getattr(pyfuncitem, "callspec", None)
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or callspec is None or "memory" not in callspec.params.values():
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    run_virtually(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(params=["server", "memory"])
+def ports_under_test(request: pytest.FixtureRequest) -> Opens:
+    """`async with ports_under_test() as world`: the ports, and a look at them from outside. The server is shared."""
+    if request.param == "memory":
+        return MemoryWorld.open
+    return partial(ServerWorld.open, request.getfixturevalue("server"))
+
+
+@pytest.fixture(params=["server", "memory"])
+def ports_that_break(request: pytest.FixtureRequest) -> Opens:
+    """The same on a server of the test's own, for `world.go_away()` and `world.come_back()`."""
+    if request.param == "memory":
+        return MemoryWorld.open
+    return partial(ServerWorld.open, request.getfixturevalue("own_server"))
+
+
+__all__ = ["Any", "Opens"]
