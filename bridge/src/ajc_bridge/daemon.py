@@ -13,7 +13,7 @@ import platform
 import secrets
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -24,6 +24,7 @@ from ajc.connection import Connection, State
 from ajc.context import resolve
 from ajc.errors import AjcError, Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.instant import Instant
+from ajc.stream_config import Change
 from ajc_bridge import __version__, happenings
 from ajc_bridge.config import Config, ConfigError, NatsConfig, changed_keys, restart_needed
 from ajc_bridge.http.routes import application
@@ -139,7 +140,9 @@ class Daemon:
             group.start_soon(self._follow_configuration)
             await self._stop.event.wait()
             group.cancel_scope.cancel()
-        if not connection.closed:
+        if connection.closed:
+            await serving.abandon()
+        else:
             self._note(happenings.Draining(serving.running, self.config.bridge.drain))
             left = await serving.drain(self.config.bridge.drain / 1e9)
             self._note(happenings.Drained(left))
@@ -162,8 +165,7 @@ class Daemon:
         while True:
             try:
                 max_message, changes = await prepare_stores(connection, self.config)
-                for change in changes:
-                    self._note(happenings.QueueConfigured("", change.field, change.before, change.after))
+                self._note_changes(changes)
                 if self._store is None:
                     self._store, self._serving = await self._open(connection, max_message)
                 assert self._serving is not None  # opened together
@@ -271,9 +273,14 @@ class Daemon:
         self.config = config
         assert self._connection is not None  # only a serving daemon follows
         assert self._serving is not None
-        await prepare_stores(self._connection, config)
+        _, changes = await prepare_stores(self._connection, config)
+        self._note_changes(changes)
         await self._serving.apply(config)
         self._note(happenings.ConfigApplied(tuple(changed), tuple(refused)))
+
+    def _note_changes(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._note(happenings.QueueConfigured("", change.field, change.before, change.after))
 
     def _note(self, detail: happenings.Detail) -> None:
         self.journal.note(detail)

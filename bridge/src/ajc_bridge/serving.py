@@ -213,6 +213,17 @@ class Serving:
             await asyncio.wait(tasks, timeout=1)
         return left
 
+    async def abandon(self) -> None:
+        """End everything unsettled: the connection is gone for good, and the leases end by themselves."""
+        tasks = [task for served in self._served.values() for task in (served.task, served.rescuing)]
+        for served in self._served.values():
+            served.lane.stop()
+            served.lane.abandon()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+
     async def watch(self) -> None:
         """Return when a lane ends by itself, which is a fault: raises what it raised."""
         while True:

@@ -62,16 +62,15 @@ class Lane:
         keeping = asyncio.create_task(self._keepalive.run())
         self._intake = asyncio.create_task(self._take_in())
         try:
-            await self._intake
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
+            try:
+                await self._intake
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+            await self._idle.wait()
         finally:
             self._intake.cancel()
-            try:
-                await self._idle.wait()
-            finally:
-                keeping.cancel()
+            keeping.cancel()
 
     def follow(self, policy: QueuePolicy) -> None:
         """Take up another policy: the next item sees it, and leases are kept by it from now on."""
