@@ -38,6 +38,28 @@ def test_a_server_without_jetstream_is_named(tmp_path, make_server) -> None:
     assert "enable it" in found["JetStream"][2]
 
 
+def test_rights_that_a_bridge_needs_are_tried_and_nothing_comes_of_it(tmp_path, make_server) -> None:
+    server = make_server(
+        """
+        authorization { users: [
+            {user: bridge, password: p}
+            {user: poor, password: p, permissions: {publish: {deny: ["CHORIA_AJ.T.*", "ajc.exec.>"]}}}
+        ] }
+        """
+    )
+    bridge = CommandLine(server.url.replace("//", "//bridge:p@"), tmp_path)
+    bridge.ok("queue", "add", "Q")
+    assert findings(bridge, 0)["rights"] == ("good", "this user may do what a bridge does", "")
+    assert bridge.ok("task", "ls", "--json").json == []
+    assert bridge.ok("dlq", "ls", "--json").json == []
+    poor = CommandLine(server.url.replace("//", "//poor:p@"), tmp_path)
+    told = [
+        (one["text"], one["mend"]) for one in poor.ok("doctor", "--json").json["findings"] if one["subject"] == "rights"
+    ]
+    assert ("this user may not save tasks", "a bridge needs the right to publish to CHORIA_AJ.T.*") in told
+    assert len(told) == 2
+
+
 async def test_queues_that_go_made_and_orphans_are_found(own_server, tmp_path) -> None:
     cli = CommandLine(own_server.url, tmp_path)
     cli.ok("queue", "add", "GOOD")

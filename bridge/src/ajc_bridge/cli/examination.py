@@ -14,12 +14,26 @@ from ajc.connection import Connection, Message
 from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, RequestTimeout, StoreError
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
-from ajc.subjects import CONSUMER, DELAY_STREAM, DLQ_STREAM, TASKS_STREAM, is_queue, queue_stream
+from ajc.subjects import (
+    CONSUMER,
+    DELAY_STREAM,
+    DLQ_STREAM,
+    EXEC_PREFIX,
+    TASKS_STREAM,
+    delay_schedule_subject,
+    dlq_subject,
+    exec_subject,
+    is_queue,
+    queue_stream,
+    task_subject,
+)
 from ajc.topology import list_queues, read_queue
 
 OLDEST: Final = (2, 12)
 ADVISED: Final = (2, 14)
 DISCOVERY_SECONDS: Final = 0.5
+PROBE: Final = "ajc-doctor"
+PROBE_SECONDS: Final = 2.0
 MUCH: Final = 0.9
 CLOCK_NS: Final = 1_000_000_000
 
@@ -44,6 +58,7 @@ async def examine(connection: Connection) -> list[Finding]:
     findings += _account(account)
     findings += await _stores(connection)
     findings += await _queues(connection)
+    findings += await _rights(connection)
     findings += await _responders(connection)
     return findings
 
@@ -188,6 +203,40 @@ def _queue(info: QueueInfo, pulls: int) -> Iterator[Finding]:
         before = False
     if before:
         yield Finding("good", name, f"{info.pending} wait, {info.ack_pending} run")
+
+
+async def _rights(connection: Connection) -> list[Finding]:
+    """Try what a bridge publishes, so that nothing comes of it: the streams refuse it for another stream's name."""
+    refused = b"NATS/1.0\r\nNats-Expected-Stream: AJC_DOCTOR\r\n\r\n"
+    writes = {
+        "save tasks": task_subject(PROBE),
+        "put tasks off": delay_schedule_subject(PROBE, PROBE),
+        "write dead letters": dlq_subject(PROBE, PROBE),
+    }
+
+    async def write(what: str, subject: str) -> Finding | None:
+        try:
+            await connection.stored(subject, b"", headers=refused, timeout=PROBE_SECONDS)
+        except RequestTimeout:
+            mend = f"a bridge needs the right to publish to {subject.replace(PROBE, '*')}"
+            return Finding("note", "rights", f"this user may not {what}", mend)
+        except AjcError:
+            return None  # refused by the stream, or there is no such stream: the right is there
+        return None
+
+    async def request() -> Finding | None:
+        try:
+            await connection.request(exec_subject(EXEC_PREFIX, PROBE), timeout=PROBE_SECONDS)
+        except RequestTimeout:
+            text = f"no answer on {EXEC_PREFIX}.*: this user may not ask responders, or something else listens there"
+            return Finding("note", "rights", text, f"a bridge needs the right to publish to {EXEC_PREFIX}.*")
+        except AjcError:
+            return None
+        return None
+
+    tried = await asyncio.gather(request(), *(write(what, subject) for what, subject in writes.items()))
+    found = [finding for finding in tried if finding is not None]
+    return found or [Finding("good", "rights", "this user may do what a bridge does")]
 
 
 async def _responders(connection: Connection) -> list[Finding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +13,11 @@ import typer
 from ajc_bridge.cli.connecting import with_client
 from ajc_bridge.cli.exits import NOT_FOUND, USAGE, CliError, code_and_hint
 from ajc_bridge.cli.options import Context, Json, Server, Yes, duration, optional_duration
-from ajc_bridge.cli.output import confirm, print_fields, print_json, print_json_list, print_table, say
+from ajc_bridge.cli.output import confirm, print_json, print_json_list, print_table, say
+from ajc_bridge.cli.task_text import event_line, first_line, show, when
 
 if TYPE_CHECKING:
     from ajc.client import Client
-    from ajc.events import Event
     from ajc.task import Task
 
 app = typer.Typer(
@@ -72,7 +71,7 @@ def add(
     if as_json:
         print_json(task.encode())
     elif patience is not None:
-        _show(task)
+        show(task)
     else:
         sys.stdout.write(f"{task.id}\n")
 
@@ -103,7 +102,7 @@ def view(
     elif as_json:
         print_json(task.encode())
     else:
-        _show(task)
+        show(task)
 
 
 @app.command()
@@ -134,7 +133,7 @@ def ls(
         print_json_list(task.encode() for task in tasks)
         return
     rows = [
-        (one.id, one.queue, one.type, one.state or '""', one.tries, _when(one.created), _first(one.last_err))
+        (one.id, one.queue, one.type, one.state or '""', one.tries, when(one.created), first_line(one.last_err))
         for one in tasks
     ]
     print_table(("ID", "QUEUE", "TYPE", "STATE", "TRIES", "CREATED", "LAST ERROR"), rows, empty="no tasks")
@@ -172,7 +171,7 @@ def watch(
                 if as_json:
                     print_json(event.encode())
                 else:
-                    sys.stdout.write(_event_line(event) + "\n")
+                    sys.stdout.write(event_line(event) + "\n")
                     sys.stdout.flush()
                 if task_id is not None and isinstance(event, TaskStateChanged) and event.state in FINAL_STATES:
                     return
@@ -300,62 +299,3 @@ def _states(words: list[str]) -> list[str]:
         if word not in known:
             raise CliError(f"there is no state {word!r}", f"the states are {', '.join(known)}", USAGE)
     return words
-
-
-def _show(task: Task) -> None:
-    fields: list[tuple[str, Any]] = [
-        ("id", task.id),
-        ("type", task.type),
-        ("queue", task.queue),
-        ("state", task.state),
-        ("tries", f"{task.tries} of {task.max_tries}" if task.max_tries > 0 else task.tries),
-        ("created", _when(task.created)),
-        ("tried", _when(task.tried)),
-        ("next try", _when(task.next_try_at)),
-        ("deadline", _when(task.deadline)),
-        ("cancelled", _when(task.cancelled)),
-        ("last error", task.last_err),
-        ("dead letter", task.dead_letter),
-        ("dependencies", ", ".join(task.dependencies)),
-        ("payload", _readable(task.payload)),
-    ]
-    if task.result is not None:
-        fields += [("completed", _when(task.result.completed)), ("result", _readable(task.result.data))]
-    print_fields(fields)
-
-
-def _readable(data: bytes | None) -> str:
-    if not data:
-        return ""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return f"{len(data)} bytes (see them with --payload or --result)"
-    return text if len(text) <= 2_000 else f"{text[:2_000]} ... ({len(data)} bytes)"  # noqa: PLR2004 - a screen
-
-
-def _when(instant: Any) -> datetime | str:
-    from ajc.instant import GO_ZERO  # noqa: PLC0415 - keeps --help quick
-
-    if instant is None or instant == GO_ZERO:
-        return ""
-    try:
-        moment: datetime = instant.to_datetime()
-    except (OverflowError, ValueError):
-        return str(instant.rfc3339())
-    return moment
-
-
-def _first(text: str) -> str:
-    line = text.splitlines()[0] if text else ""
-    return line if len(line) <= 100 else line[:99] + "…"  # noqa: PLR2004 - a column
-
-
-def _event_line(event: Event) -> str:
-    from ajc.events import TaskStateChanged  # noqa: PLC0415 - keeps --help quick
-
-    if isinstance(event, TaskStateChanged):
-        error = f"  {_first(event.last_error)}" if event.last_error else ""
-        when = f"{datetime.now().astimezone():%H:%M:%S}"
-        return f"{when}  {event.state or '-':<11} {event.task_type}  {event.task_id}  try {event.tries}{error}"
-    return event.encode().decode()
