@@ -43,7 +43,7 @@ class BridgeProcess:
         self.env = {**os.environ, **(env or {})}
         self._url = url
         self._nats = nats
-        self._level = level
+        self.level = level
         self._listen = listen
         self._log_start = 0
         self._read_to = 0
@@ -57,7 +57,7 @@ class BridgeProcess:
         self.file.write_text(
             f"[nats]\n{server}{self._nats}\n"
             f'[http]\nlisten = "{self._listen}"\n'
-            f'[log]\nformat = "json"\nlevel = "{self._level}"\n'
+            f'[log]\nformat = "json"\nlevel = "{self.level}"\n'
             f"{config}\n"
         )
 

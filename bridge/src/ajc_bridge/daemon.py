@@ -53,13 +53,8 @@ _T = TypeVar("_T")
 class SystemClock:
     """`ports.Clock` of this machine."""
 
-    def now(self) -> Instant:
-        """Return the time of day."""
-        return Instant.now()
-
-    def monotonic(self) -> float:
-        """Return the loop's own clock."""
-        return time.monotonic()
+    now = staticmethod(Instant.now)
+    monotonic = staticmethod(time.monotonic)  # the event loop's own
 
 
 class _Stop:
@@ -91,6 +86,7 @@ class Daemon:
         self._stop = _Stop()
         self._serving: Serving | None = None
         self._store: JetStreamTaskStore | None = None
+        self._limited: tuple[JetStreamTaskStore | NatsExchange, ...] = ()
         self._reload_now = asyncio.Event()
 
     async def run(self) -> int:
@@ -181,6 +177,7 @@ class Daemon:
         exchange = NatsExchange(connection, self.journal)
         await store.start()
         await exchange.start()
+        self._limited = (store, exchange)
         ports = Ports(
             store=store,
             delay=JetStreamDelayQueue(connection),
@@ -212,8 +209,8 @@ class Daemon:
                     self._serving.connection_lost()
                 self._note(happenings.Disconnected(text))
             case "reconnected":
-                if self._store is not None:
-                    self._store.reconnected()
+                for adapter in self._limited:
+                    adapter.reconnected()
                 self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
             case "closed":
                 self._note(happenings.ConnectionClosed(text))
