@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 import msgspec
+import msgspec.inspect
 
 from ajc.errors import InvalidValue, Terminate
 from ajc.task import Task
@@ -83,8 +84,11 @@ def payload_decoder(kind: Any) -> Callable[[bytes | None], Any]:
         return _pydantic_decoder(kind)
     try:
         decode = msgspec.json.Decoder(kind).decode
+        known = not isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
     except TypeError as error:
         raise InvalidValue("payload type", kind, f"JSON cannot be decoded into it: {error}") from None
+    if not known:
+        raise InvalidValue("payload type", kind, "JSON cannot be decoded into it")
 
     def decoded(payload: bytes | None) -> Any:
         try:

@@ -222,12 +222,16 @@ class SyncClient:
     def _stop(self) -> None:
         self._closed = True
 
-        def cancel_and_stop() -> None:
-            for task in asyncio.all_tasks(self._loop):
+        async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
                 task.cancel()
-            self._loop.call_soon(self._loop.stop)
+            if others:
+                await asyncio.wait(others, timeout=_JOIN_SECONDS / 2)
+            await self._loop.shutdown_asyncgens()
+            self._loop.call_soon(self._loop.stop)  # once this has told that it is done
 
-        self._loop.call_soon_threadsafe(cancel_and_stop)
+        asyncio.run_coroutine_threadsafe(end(), self._loop)
         self._thread.join(_JOIN_SECONDS)
         if not self._loop.is_running():
             self._loop.close()
