@@ -103,7 +103,10 @@ says how many, as `suppressed`; metrics count them all.
 TAIL: Final = """
 Of dead letters, those for `malformed_item`, `malformed_task`, `invalid_type`, `task_too_large` and
 `result_too_large` are `warn`: somebody writes what nobody can take. So is `item.dropped` for the reason
-`no_record`. Lines of libraries have the action `log.<logger>`.
+`no_record`.
+
+A start that is refused (an address that cannot be had, a setting of a queue that cannot change) is one line with the
+action `bridge.refused`. Lines of libraries have the action `log.<logger>`.
 """
 
 
