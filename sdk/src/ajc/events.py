@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, ClassVar, Self
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ajc import ksuid, record
 from ajc.errors import MalformedEvent, MalformedInstant, UnknownEvent
 from ajc.instant import GO_ZERO, Instant
-from ajc.subjects import is_id, is_type
+from ajc.subjects import LONGEST_NAME, is_type
 from ajc.task import Task
 
 _SECOND = 1_000_000_000
@@ -111,8 +112,7 @@ def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
     """Write `TaskStateChanged.of(task, now, queue)` without making it: two of these are sent for every task."""
     created = task.created
     seconds = now // _SECOND
-    texts_are_plain = is_id(task.id) and is_type(task.type) and is_type(queue) and is_type(task.state)
-    if texts_are_plain and not task.last_err and created != GO_ZERO:
+    if not task.last_err and created != GO_ZERO and _are_plain(task.id, task.type, queue) and is_type(task.state):
         # what keeps to the grammar of names needs no escapes
         return (
             f'{{"event_id":"{ksuid.serial(seconds)}","type":"{TaskStateChanged.TYPE}",'
@@ -191,6 +191,16 @@ def decode_event(data: bytes) -> Event:
             event_id=read.event_id or "", timestamp=timestamp, name=read.name or "", component=read.component or ""
         )
     raise UnknownEvent("type", f"{read.type!r} is none that this version knows")
+
+
+@lru_cache(maxsize=1_024)
+def _all_names(*texts: str) -> bool:
+    return all(is_type(text) for text in texts)
+
+
+def _are_plain(*texts: str) -> bool:
+    """Whether none needs an escape: asked twice about each task. What is too long for a name must not be kept."""
+    return len("".join(texts)) <= len(texts) * LONGEST_NAME and _all_names(*texts)
 
 
 def _second(now: Instant) -> Instant:

@@ -118,6 +118,7 @@ class FastClient(Client):
         self._ps = FastParser(self)
         self.raw_callbacks: dict[int, RawCallback] = {}
         self.callback_failed: Callable[[Exception], None] = _raise
+        self._call_soon = asyncio.get_running_loop().call_soon
         self.turn_begins = True
         """Nothing was sent yet in this turn of the event loop: the moment to look whether anything may be."""
         self.backlog = 0
@@ -131,7 +132,7 @@ class FastClient(Client):
         self.backlog += size
         if self.turn_begins:
             self.turn_begins = False
-            asyncio.get_running_loop().call_soon(self._write_out)
+            self._call_soon(self._write_out)
 
     def _write_out(self) -> None:
         self.turn_begins = True

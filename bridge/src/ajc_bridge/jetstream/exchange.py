@@ -44,6 +44,7 @@ class NatsExchange:
         self._over: dict[bytes, tuple[str, str, str]] = {}
         self._order: deque[bytes] = deque()
         self._next = 0
+        self._limit = connection.max_payload
 
     async def start(self) -> None:
         """Open the inbox of replies."""
@@ -52,7 +53,11 @@ class NatsExchange:
     @property
     def limit(self) -> int:
         """The server's limit; see `ports.Exchange.limit`."""
-        return self._connection.max_payload
+        return self._limit
+
+    def reconnected(self) -> None:
+        """Take up the limit of the server at the other end, which may be another one."""
+        self._limit = self._connection.max_payload
 
     def request(self, subject: str, request: ExecRequest, until: float) -> Awaitable[ExecReply | None]:
         """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.

@@ -28,6 +28,9 @@ _SAVE_SECONDS: Final = 5.0
 _STATUS: Final = b"NATS/1.0 "
 _TTL_NS: Final = 1_000_000_000
 _HEADERS_ROOM: Final = 128
+_SUBJECT_LINE: Final = b"\r\nNats-Subject: "
+_SEQUENCE: Final = b"Nats-Sequence: "
+_TIME_STAMP: Final = b"Nats-Time-Stamp: "
 
 
 class _Batch:
@@ -211,6 +214,12 @@ def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
 
     The server writes these headers itself, behind the stored message's own, so the last of each name counts.
     """
+    start = block.rfind(_SUBJECT_LINE)
+    lines = block[start + len(_SUBJECT_LINE) :].split(b"\r\n", 3)
+    if start >= 0 and len(lines) == 4 and lines[1].startswith(_SEQUENCE) and lines[2].startswith(_TIME_STAMP):  # noqa: PLR2004
+        time = Instant.parse(lines[2][len(_TIME_STAMP) :])
+        return lines[0].decode("utf-8", "replace"), int(lines[1][len(_SEQUENCE) :]), time
+    # another order than the server's of today
     return (
         _last_value(block, b"\r\nNats-Subject: ").decode("utf-8", "replace"),
         int(_last_value(block, b"\r\nNats-Sequence: ")),

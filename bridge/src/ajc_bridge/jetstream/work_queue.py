@@ -18,6 +18,8 @@ from ajc_bridge.ports import Lease
 
 _GRACE_SECONDS: Final = 3.0
 _RENEW_SECONDS: Final = 5.0
+_LOOK_IN_NS: Final = 10_000_000
+"""No pull goes without an end: at the queue's own limit the server keeps one for ever, even one that would not wait."""
 _STATUS: Final = b"NATS/1.0 "
 _ENDED: Final = (b"404", b"408")
 _GONE: Final = (b"409", b"503")
@@ -72,8 +74,8 @@ class JetStreamWorkQueue:
         self._count += 1
         token = f"{self._inbox}{self._count:x}"
         pull = self._pull = _Pull(token, want, deliver, self._loop.create_future())
-        expires = b', "expires": %d' % int(wait * 1e9) if wait > 0 else b""
-        body = b'{"batch": %d, "no_wait": true%b}' % (want, expires)
+        expires = max(int(wait * 1e9), _LOOK_IN_NS)
+        body = b'{"batch": %d, "no_wait": true, "expires": %d}' % (want, expires)
         try:
             self._connection.publish(self._next_subject, body, reply=token)
             # a time-out of its own, since a lost pull is never answered
