@@ -14,7 +14,7 @@ from scripted_responder import Reply, Responder, Script
 
 from ajc import ksuid, subjects
 from ajc.connect_options import ConnectOptions
-from ajc.connection import Connection, Message
+from ajc.connection import Connection, Message, read_pub_ack
 from ajc.errors import NotFound
 from ajc.headers import Headers, parse_headers
 from ajc.instant import Instant
@@ -89,6 +89,16 @@ class World:
         await self.save(task.id, task.encode())
         await self.put_item(queue or task.queue, task.id)
         return task
+
+    async def enqueue_all(self, tasks: Sequence[Task]) -> None:
+        """Store many tasks and their items, each kind in one go."""
+        for writes in (
+            [(f"CHORIA_AJ.T.{task.id}", task.encode()) for task in tasks],
+            [(f"CHORIA_AJ.Q.{task.queue}.{task.id}", WorkItem(task_id=task.id).encode()) for task in tasks],
+        ):
+            answers = [self.connection.ask(subject, body, timeout=30) for subject, body in writes]
+            for (subject, _), answer in zip(writes, await asyncio.gather(*answers), strict=True):
+                read_pub_ack(answer, subject)
 
     async def run(self, type_: str, **fields: Any) -> Task:
         """Store a new task of this type and its item."""
