@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajc.duration import HOUR, MILLISECOND, MINUTE, SECOND
-from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff, go_bounds
+from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff, _go, go_bounds
 
 GO = json.loads((Path(__file__).parents[1] / "vectors" / "retry_policies.json").read_text())
 CASES = {case["name"]: case for case in GO["cases"]}
@@ -21,6 +21,27 @@ CASES = {case["name"]: case for case in GO["cases"]}
 def test_go_policies_have_gos_intervals_and_jitter(name: str) -> None:
     policy = NAMED_BACKOFFS[name]
     assert policy == Backoff(name, tuple(CASES[name]["intervals_ns"]), CASES[name]["jitter"], go=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "first", "last", "jitter"),
+    [
+        ("default", 50, MINUTE, 10 * MINUTE, 0.9),
+        ("10m", 50, MINUTE, 10 * MINUTE, 0.9),
+        ("1h", 20, 10 * MINUTE, HOUR, 0.9),
+        ("1m", 20, SECOND, MINUTE, 0.5),
+    ],
+)
+def test_go_policies_are_made_of_steps_first_last_and_jitter(
+    name: str, steps: int, first: int, last: int, jitter: float
+) -> None:
+    made = _go(name, steps, first, last, jitter)
+    assert made == NAMED_BACKOFFS[name]
+    assert all(type(step) is int for step in made.steps_ns)
+
+
+def test_steps_are_cut_to_whole_nanoseconds() -> None:
+    assert _go("odd", 3, 10, 20, 0.5) == Backoff("odd", (10, 13, 16), 0.5, go=True)
 
 
 def test_no_other_policies_are_named() -> None:
@@ -87,6 +108,12 @@ def test_half_a_millisecond_is_rounded_away_from_zero() -> None:
     assert go_bounds(Backoff("x", (MILLISECOND,), 0.5, go=True), 1) == (MILLISECOND, 1 * MILLISECOND)
     assert go_bounds(Backoff("x", (MILLISECOND,), 0.499, go=True), 1) == (0, 1 * MILLISECOND)
     assert go_bounds(Backoff("x", (MILLISECOND,), 0.501, go=True), 1) == (MILLISECOND, 2 * MILLISECOND)
+    assert go_bounds(Backoff("x", (MILLISECOND + 1,), 0.5, go=True), 1) == (MILLISECOND, 2 * MILLISECOND)
+    assert go_bounds(Backoff("x", (MILLISECOND - 1,), 0.5, go=True), 1) == (0, 1 * MILLISECOND)
+
+
+def test_any_id_has_a_delay() -> None:
+    assert NAMED_BACKOFFS["1m"].delay_ns("half a character \ud800", 1) > 0
 
 
 def test_the_chance_is_a_hash_of_task_and_try() -> None:
@@ -109,8 +136,10 @@ PINNED_OWN = 45_252_568_337
 def test_any_delay_is_within_its_bounds(task_id: str, tries: int, step: int, jitter: float, go: bool) -> None:
     policy = Backoff("any", (step,), jitter, go=go)
     delay = policy.delay_ns(task_id, tries)
+    assert type(delay) is int
     if go:
         least, most = go_bounds(policy, tries)
+        assert type(least) is type(most) is int
         assert least <= delay <= most
     else:
         assert step * (1 - jitter) - step * 0.001 - 1 <= delay <= step * (1 + jitter) + step * 0.001 + 1

@@ -26,6 +26,7 @@ from ajc_bridge.decision.lifecycle import (
     Start,
     Step,
     Terminate,
+    _each,
     apply,
 )
 
@@ -89,6 +90,10 @@ def test_the_table_holds_no_more_than_these_tests_say() -> None:
         for after_ in afters
     }
     assert table == expected
+
+
+def test_rows_with_the_same_ends_are_written_as_one() -> None:
+    assert _each(frozenset({"a", "b"}), "c", "d") == {"a": {"c", "d"}, "b": {"c", "d"}}
 
 
 def test_the_table_cannot_be_changed() -> None:
