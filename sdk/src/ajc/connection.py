@@ -13,84 +13,27 @@ from typing import Any, Final, Literal, Self, TypeVar, overload
 
 import msgspec
 
+from ajc.answers import NO_RESPONDERS, STATUS, Answer, PubAck, read_pub_ack, read_sequence
 from ajc.connect_options import ConnectOptions
 from ajc.errors import (
-    AjcError,
     Closed,
     InvalidName,
     NoResponders,
-    RequestTimeout,
     TooLarge,
     Unavailable,
 )
 from ajc.fast_client import RawCallback
-from ajc.store_errors import STREAM_NOT_FOUND, store_error
-from ajc.transport import Message, Subscription, Transport, choose_transport
+from ajc.fast_transport import choose_transport
+from ajc.request_table import RequestTable
+from ajc.store_errors import store_error
+from ajc.transport import Message, Subscription, Transport
 
 State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
 StateCallback = Callable[[State, BaseException | None], None]
 
 _T = TypeVar("_T")
-_SWEEP_SECONDS: Final = 0.05
-_STATUS: Final = b"NATS/1.0 "
-_NO_RESPONDERS: Final = b"NATS/1.0 503"
 _LOW_WATER: Final = 1 << 20
 _SMALL: Final = 1_024  # no server has a smaller limit
-
-
-class Answer(msgspec.Struct, gc=False):
-    """The answer to a request; `headers` is the raw header block, None when there is none."""
-
-    body: bytes
-    headers: bytes | None = None
-
-
-class PubAck(msgspec.Struct, frozen=True):
-    """JetStream's word that a message is stored: the stream, its sequence there, and whether it was a duplicate."""
-
-    stream: str
-    seq: int
-    duplicate: bool = False
-
-
-class _ApiError(msgspec.Struct, frozen=True):
-    code: int = 500
-    err_code: int = 0
-    description: str = ""
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    stream: str = ""
-    seq: int = 0
-    duplicate: bool = False
-    error: _ApiError | None = None
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-
-
-class _Pending:
-    """One outstanding request."""
-
-    __slots__ = ("deadline", "future", "many", "read", "seconds", "subject", "through_reconnect")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        read: Callable[[bytes, bytes | None], Any],
-        deadline: float,
-        subject: str,
-        seconds: float,
-        *,
-        through_reconnect: bool,
-    ) -> None:
-        self.future = future
-        self.read = read
-        self.deadline = deadline
-        self.subject = subject
-        self.seconds = seconds
-        self.many: list[Answer] | None = None
-        self.through_reconnect = through_reconnect
 
 
 class Connection:
@@ -104,12 +47,7 @@ class Connection:
         self._transport = transport
         self.options = options
         self.inbox_prefix = inbox_prefix
-        self._inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
-        self._inbox_length = len(self._inbox)
-        self._table: dict[bytes, _Pending] = {}
-        self._next = 0
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self._requests = RequestTable(inbox_prefix)
         self._on_state: StateCallback | None = None
         self._api_prefix = f"$JS.{options.jetstream_domain}.API." if options.jetstream_domain else "$JS.API."
         self._connected = asyncio.Event()
@@ -139,7 +77,7 @@ class Connection:
         connection._on_state = on_state
         await transport.connect(options, name, connection._state_changed, wait_for_server=wait_for_server)
         try:
-            await transport.subscribe_raw(f"{connection._inbox}*", connection._answered)
+            await transport.subscribe_raw(f"{connection._requests.inbox}*", connection._requests.answered)
         except BaseException:
             await transport.close()
             raise
@@ -169,7 +107,7 @@ class Connection:
     @property
     def pending(self) -> int:
         """Requests that wait for their answer."""
-        return len(self._table)
+        return len(self._requests)
 
     @property
     def room(self) -> bool:
@@ -213,7 +151,7 @@ class Connection:
         message = await self.ask(
             subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect, read=Answer
         )
-        if message.headers is not None and not message.body and message.headers.startswith(_NO_RESPONDERS):
+        if message.headers is not None and not message.body and message.headers.startswith(NO_RESPONDERS):
             raise NoResponders(subject)
         return message
 
@@ -249,15 +187,10 @@ class Connection:
         `read` makes the result of (body, header block or None), and may raise an `AjcError`. A status message (503:
         nobody there) is an answer like any other here.
         """
-        token = self._next = self._next + 1
-        self.publish(subject, body, headers=headers, reply=f"{self._inbox}{token:x}")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._table[b"%x" % token] = _Pending(
-            future, read or Answer, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
-        )
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        return future
+        requests = self._requests
+        token = requests.next_token()
+        self.publish(subject, body, headers=headers, reply=requests.inbox + token)
+        return requests.wait(token, subject, timeout, read or Answer, through_reconnect=through_reconnect)
 
     async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Answer]:
         """Send a request that many messages answer, and return them once the status message that ends them has come.
@@ -265,12 +198,13 @@ class Connection:
         An end with 404 (nothing there) is an empty list. Raises `NoResponders`, `Unavailable` for any other status,
         and what `request` raises.
         """
-        future = self.ask(subject, body, timeout=timeout)
         many: list[Answer] = []
-        self._table[b"%x" % self._next].many = many
-        end = await future
+        requests = self._requests
+        token = requests.next_token()
+        self.publish(subject, body, reply=requests.inbox + token)
+        end = await requests.wait(token, subject, timeout, Answer, through_reconnect=False, many=many)
         assert end.headers is not None  # only a status message ends it
-        status = end.headers[len(_STATUS) : len(_STATUS) + 3]
+        status = end.headers[len(STATUS) : len(STATUS) + 3]
         if status == b"503":
             raise NoResponders(subject)
         if status not in (b"204", b"404"):
@@ -323,78 +257,20 @@ class Connection:
     async def close(self) -> None:
         """Send what is pending, then close for good. Outstanding requests fail with `Closed`."""
         await self._transport.close()
-        self._fail_all(Closed(), everything=True)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-
-    def _answered(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
-        name = subject[self._inbox_length :]
-        pending = self._table.get(name)
-        if pending is None:
-            return
-        if pending.many is not None and not (headers is not None and headers.startswith(_STATUS)):
-            pending.many.append(Answer(body, headers))
-            return
-        del self._table[name]
-        if pending.future.done():
-            return
-        try:
-            pending.future.set_result(pending.read(body, headers))
-        except AjcError as error:
-            pending.future.set_exception(error)
-
-    def _sweep(self) -> None:
-        now = self._loop.time()
-        over = [name for name, pending in self._table.items() if pending.deadline <= now or pending.future.done()]
-        for name in over:
-            pending = self._table.pop(name)
-            if not pending.future.done():
-                pending.future.set_exception(RequestTimeout(pending.subject, pending.seconds))
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep) if self._table else None
-
-    def _fail_all(self, error: Unavailable, *, everything: bool) -> None:
-        for name, pending in list(self._table.items()):
-            if everything or not pending.through_reconnect:
-                del self._table[name]
-                if not pending.future.done():
-                    pending.future.set_exception(error)
-                    pending.future.exception()  # a caller that was cancelled meanwhile never looks
+        self._requests.fail(Closed(), everything=True)
+        self._requests.stop()
 
     def _state_changed(self, state: State, error: BaseException | None) -> None:
         if state == "disconnected":
             self._connected.clear()
-            self._fail_all(Unavailable("the connection to NATS broke before the answer came"), everything=False)
+            self._requests.fail(Unavailable("the connection to NATS broke before the answer came"), everything=False)
         elif state == "reconnected":
             self._connected.set()
         elif state == "closed":
             self._connected.set()
-            self._fail_all(Closed(), everything=True)
+            self._requests.fail(Closed(), everything=True)
         if self._on_state is not None:
             self._on_state(state, error)
-
-
-def read_pub_ack(message: Answer, subject: str) -> PubAck:
-    """Read JetStream's answer to a publish into a stream; raises as `Connection.stored` says."""
-    answer = _read_stored(message.body, message.headers, subject)
-    return PubAck(answer.stream, answer.seq, answer.duplicate)
-
-
-def read_sequence(body: bytes, headers: bytes | None) -> int:
-    """Read no more of JetStream's answer than where the message is stored; raises as `Connection.stored` says."""
-    return _read_stored(body, headers, "the stream").seq
-
-
-def _read_stored(body: bytes, headers: bytes | None, subject: str) -> _Answer:
-    if headers is not None and headers.startswith(_NO_RESPONDERS):
-        raise store_error(STREAM_NOT_FOUND, "no stream takes this subject", subject)
-    try:
-        answer = _decode_answer(body)
-    except msgspec.DecodeError:
-        raise store_error(0, f"an answer that is no JetStream answer: {body[:100]!r}", subject) from None
-    if answer.error is not None:
-        raise store_error(answer.error.err_code, answer.error.description, subject)
-    return answer
 
 
 __all__ = [

@@ -1,0 +1,101 @@
+"""The transport on `ajc.fast_client`: raw bytes to the callbacks, one write per turn of the event loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import nats.errors
+
+from ajc import fast_client
+from ajc.errors import Closed, Unavailable
+from ajc.fast_client import FastClient, RawCallback
+from ajc.public_transport import PublicTransport
+from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
+
+_logger: Final = logging.getLogger("ajc.connection")
+
+
+class _RawSubscription:
+    """A subscription of the fast client."""
+
+    def __init__(self, client: FastClient, subscription: Any) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    async def drain(self) -> None:
+        """End it once what was under way has come."""
+        try:
+            await self._subscription.drain()
+        except (nats.errors.Error, TimeoutError):
+            return  # closed, or no server to ask: nothing comes any more
+        finally:
+            self._client.forget_raw(self._subscription)
+
+    async def unsubscribe(self) -> None:
+        """End it; what is still under way is dropped."""
+        try:
+            await self._subscription.unsubscribe()
+        except nats.errors.Error:
+            return  # closed: nothing comes any more
+        finally:
+            self._client.forget_raw(self._subscription)
+
+
+class FastTransport(PublicTransport):
+    """nats-py through `ajc.fast_client`."""
+
+    def __init__(self) -> None:
+        self._fast = FastClient()
+        super().__init__(self._fast)
+        self._limit = 0
+
+    def _start(self) -> None:
+        self._fast.callback_failed = lambda error: self._on_state("error", error)
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
+        """Append the protocol command; it leaves with all others of this turn of the loop."""
+        fast = self._fast
+        if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
+            self._check_room()
+        if headers is None:
+            fast.send(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(body), body))
+        else:
+            size = len(headers)
+            command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
+            fast.send(b"%b%b%b\r\n" % (command, headers, body))
+
+    def _check_room(self) -> None:
+        if self._fast.is_closed:
+            raise Closed
+        if self._fast.measure_backlog() > (ONLINE_BUFFER if self._fast.is_connected else OFFLINE_BUFFER):
+            raise Unavailable("the send buffer is full: the server is away or reads too slowly")
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
+        """Subscribe with a raw callback."""
+
+        def hand_over(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+            callback(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), body, headers))
+
+        return await self.subscribe_raw(subject, hand_over, queue)
+
+    async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
+        """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
+        subscription = await self._guarded(self._fast.subscribe_raw(subject, queue, callback))
+        return _RawSubscription(self._fast, subscription)
+
+    def backlog(self) -> int:
+        """Bytes handed over and not taken by the socket."""
+        return self._fast.measure_backlog()
+
+
+def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:
+    """Return the fast transport, or the public one with the reason why."""
+    reason = fast_client.unavailable() if fast else None
+    if not fast:
+        return PublicTransport(), None
+    if reason is not None:
+        _logger.warning("the fast path is not available, messages take the slow one: %s", reason)
+        return PublicTransport(), reason
+    return FastTransport(), None

@@ -1,0 +1,264 @@
+"""The transport on nats-py's public interface: always there, and the slower one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from ajc import fast_client
+from ajc.connect_options import ConnectOptions
+from ajc.errors import Closed, Unavailable
+from ajc.fast_client import KeepingClient, KeepingHeaders, RawCallback
+from ajc.headers import encode_headers, parse_headers
+from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
+
+# nats-py logs what it also reports through its callbacks; here the callbacks count
+logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)
+
+_RECONNECT_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 5.0
+_REFUSED_TIMES: Final = 2
+_REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
+
+
+class PublicTransport:
+    """nats-py through its public interface."""
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._client = client or KeepingClient()
+        self._outgoing: asyncio.Queue[tuple[str, bytes, dict[str, str] | None, str]] = asyncio.Queue()
+        self._outgoing_bytes = 0
+        self._sender: asyncio.Task[None] | None = None
+        self._on_state: Callable[[Any, BaseException | None], None] = lambda _state, _error: None
+        self._opened = False
+        self._refused = 0
+        self._giving_up: asyncio.Task[None] | None = None
+
+    @property
+    def max_payload(self) -> int:
+        """The server's limit for headers and body together, in bytes."""
+        return int(self._client.max_payload)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a server now."""
+        return bool(self._client.is_connected)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it ended for good."""
+        return self._opened and bool(self._client.is_closed)
+
+    @property
+    def server_version(self) -> str:
+        """The server's version."""
+        version = self._client.connected_server_version
+        try:
+            return f"{version.major}.{version.minor}.{version.patch}"
+        except ValueError:
+            return str(version)  # a server that does not number its versions by semver
+
+    async def connect(
+        self,
+        options: ConnectOptions,
+        name: str,
+        on_state: Callable[[Any, BaseException | None], None],
+        *,
+        wait_for_server: bool,
+    ) -> None:
+        """Connect as `Connection.open` says."""
+        self._on_state = on_state
+        servers = list(options.servers)
+
+        async def failed(error: Exception) -> None:
+            on_state("error", error)
+            if self._opened:
+                self._count_refusal(error, len(servers))
+                return
+            self._refused += 1
+            if _is_refusal(error):
+                raise Closed(f"{_without_secrets(servers)} refuses the connection: {error}") from error
+            if not wait_for_server and self._refused >= len(servers):
+                raise Unavailable(f"no NATS server at {_without_secrets(servers)}: {error}") from error
+
+        async def disconnected() -> None:
+            if self._opened:
+                on_state("disconnected", None)
+
+        async def reconnected() -> None:
+            self._refused = 0
+            on_state("reconnected", None)
+
+        async def closed() -> None:
+            if self._opened:
+                on_state("closed", self._client.last_error)
+
+        try:
+            await self._client.connect(
+                servers=servers,
+                name=name,
+                error_cb=failed,
+                disconnected_cb=disconnected,
+                reconnected_cb=reconnected,
+                closed_cb=closed,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # a float does, the annotation is too narrow
+                connect_timeout=options.connect_timeout,  # type: ignore[arg-type]
+                ping_interval=20,
+                pending_size=OFFLINE_BUFFER,
+                tls=_tls(options),
+                tls_hostname=options.tls_hostname,
+                tls_handshake_first=options.tls_first,
+                user=options.user,
+                password=options.password,
+                token=options.token,
+                user_credentials=options.creds,
+                nkeys_seed=options.nkey,
+                inbox_prefix=options.inbox_prefix or "_INBOX",
+            )
+        except (Closed, Unavailable):
+            await self._discard()
+            raise
+        except ImportError as error:
+            await self._discard()
+            raise Unavailable("creds and nkey need one more package: pip install 'nats-py[nkeys]'") from error
+        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+            await self._discard()
+            raise Unavailable(f"cannot connect to {_without_secrets(servers)}: {error}") from error
+        self._opened = True
+        self._refused = 0
+        self._start()
+
+    async def _discard(self) -> None:
+        """Close a client that may not have begun to connect, which nats-py asserts."""
+        with contextlib.suppress(OSError, nats.errors.Error, AssertionError):
+            await self._client.close()
+
+    def _count_refusal(self, error: Exception, servers: int) -> None:
+        """Close for good when every server has refused the credentials twice in a row: they were taken away."""
+        if _is_refusal(error):
+            self._refused += 1
+            if self._refused == _REFUSED_TIMES * servers:
+                self._giving_up = asyncio.create_task(self._give_up(error))
+
+    async def _give_up(self, error: Exception) -> None:
+        await self.close()  # says nothing of its own
+        self._on_state("closed", error)
+
+    def _start(self) -> None:
+        self._sender = asyncio.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while True:
+            subject, body, headers, reply = await self._outgoing.get()
+            self._outgoing_bytes -= len(body)
+            try:
+                await self._client.publish(subject, body, reply=reply, headers=headers)
+            except nats.errors.Error as error:
+                self._on_state("error", error)
+            finally:
+                self._outgoing.task_done()
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
+        """Hand one message over; the sending task publishes it."""
+        if self.closed:
+            raise Closed
+        if self.backlog() + len(body) > (ONLINE_BUFFER if self.connected else OFFLINE_BUFFER):
+            raise Unavailable("the send buffer is full: the server is away or reads too slowly")
+        pairs = dict(parse_headers(headers).items) if headers is not None else None
+        self._outgoing_bytes += len(body)
+        self._outgoing.put_nowait((subject, body, pairs, reply))
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
+        """Subscribe with a coroutine callback, as nats-py wants it."""
+
+        async def hand_over(message: Msg) -> None:
+            callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
+
+        subscription: Subscription = await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
+        return subscription
+
+    async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
+        """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
+
+        def hand_over(message: Message) -> None:
+            callback(message.subject.encode(), message.reply.encode(), message.body, message.headers)
+
+        return await self.subscribe(subject, hand_over, queue)
+
+    def backlog(self) -> int:
+        """Bytes handed over and not sent."""
+        return self._outgoing_bytes + int(self._client.pending_data_size)
+
+    async def flush(self, timeout: float) -> None:
+        """Wait until all is at the server."""
+        await self._outgoing.join()
+        await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
+
+    async def close(self) -> None:
+        """Send what is pending and close."""
+        if self._sender is not None:
+            if self.connected:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await self._outgoing.join()
+            self._sender.cancel()
+        self._opened = False  # a close that was asked for is no event
+        if not self.connected:
+            fast_client.drop_pending(self._client)
+        with contextlib.suppress(OSError, RuntimeError, nats.errors.Error):  # a broken socket is closed all the same
+            await self._client.close()
+        self._opened = True
+
+    async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await call
+        except nats.errors.ConnectionClosedError as error:
+            raise Closed from error
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Unavailable(f"NATS: {error}") from error
+
+
+def _block(headers: dict[str, str] | None) -> bytes | None:
+    """Write nats-py's parsed headers as a block again; a status that it split off goes back into the first line."""
+    if isinstance(headers, KeepingHeaders):
+        return headers.block
+    if not headers:
+        return None
+    rest = dict(headers)
+    status = rest.pop("Status", None)
+    description = rest.pop("Description", "") if status is not None else ""
+    block = encode_headers(rest)
+    if status is None:
+        return block
+    return f"NATS/1.0 {status} {description}".rstrip().encode() + block[len(b"NATS/1.0") :]
+
+
+def _is_refusal(error: BaseException) -> bool:
+    text = str(error).lower()
+    if "timeout" in text:
+        return False  # a server that is too slow has not judged the credentials
+    return isinstance(error, nats.errors.AuthorizationError) or any(word in text for word in _REFUSALS)
+
+
+def _without_secrets(servers: list[str]) -> str:
+    return ", ".join(server.rsplit("@", 1)[-1] if "@" in server else server for server in servers)
+
+
+def _tls(options: ConnectOptions) -> ssl.SSLContext | None:
+    if not (
+        options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)
+    ):
+        return None
+    context = ssl.create_default_context(cafile=options.tls_ca)
+    if options.tls_cert:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context

@@ -1,0 +1,119 @@
+"""Requests that wait for their answers: one private inbox, a table of futures, one sweep for what is over."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from ajc.answers import STATUS, Answer
+from ajc.errors import AjcError, RequestTimeout, Unavailable
+
+_SWEEP_SECONDS: Final = 0.05
+
+
+class _Pending:
+    """One outstanding request."""
+
+    __slots__ = ("deadline", "future", "many", "read", "seconds", "subject", "through_reconnect")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        read: Callable[[bytes, bytes | None], Any],
+        deadline: float,
+        subject: str,
+        seconds: float,
+        *,
+        through_reconnect: bool,
+    ) -> None:
+        self.future = future
+        self.read = read
+        self.deadline = deadline
+        self.subject = subject
+        self.seconds = seconds
+        self.many: list[Answer] | None = None
+        self.through_reconnect = through_reconnect
+
+
+class RequestTable:
+    """Each request has a token; its answer comes on the inbox with that token. Times are seconds."""
+
+    def __init__(self, inbox_prefix: str) -> None:
+        self.inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
+        self._inbox_length = len(self.inbox)
+        self._table: dict[bytes, _Pending] = {}
+        self._next = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def next_token(self) -> str:
+        """Make the token of the next request: the last part of the subject that its answer comes on."""
+        self._next += 1
+        return f"{self._next:x}"
+
+    def wait(
+        self,
+        token: str,
+        subject: str,
+        timeout: float,
+        read: Callable[[bytes, bytes | None], Any],
+        *,
+        through_reconnect: bool,
+        many: list[Answer] | None = None,
+    ) -> asyncio.Future[Any]:
+        """Return the future of the answer: `read` of it, or an error. With `many`, all but the last come there."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        pending = _Pending(
+            future, read, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
+        )
+        pending.many = many
+        self._table[token.encode()] = pending
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        return future
+
+    def answered(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        """Take a message on the inbox; one that nobody waits for any more is nothing."""
+        token = subject[self._inbox_length :]
+        pending = self._table.get(token)
+        if pending is None:
+            return
+        if pending.many is not None and not (headers is not None and headers.startswith(STATUS)):
+            pending.many.append(Answer(body, headers))
+            return
+        del self._table[token]
+        if pending.future.done():
+            return
+        try:
+            pending.future.set_result(pending.read(body, headers))
+        except AjcError as error:
+            pending.future.set_exception(error)
+
+    def fail(self, error: Unavailable, *, everything: bool) -> None:
+        """Fail what waits: `everything`, or only what does not outlast a reconnect."""
+        for token, pending in list(self._table.items()):
+            if everything or not pending.through_reconnect:
+                del self._table[token]
+                if not pending.future.done():
+                    pending.future.set_exception(error)
+                    pending.future.exception()  # a caller that was cancelled meanwhile never looks
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        over = [token for token, pending in self._table.items() if pending.deadline <= now or pending.future.done()]
+        for token in over:
+            pending = self._table.pop(token)
+            if not pending.future.done():
+                pending.future.set_exception(RequestTimeout(pending.subject, pending.seconds))
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep) if self._table else None
