@@ -203,7 +203,7 @@ def _late(case: Case) -> bool:
 
 
 def attempts(case: Case) -> Iterator[tuple[str, str]]:
-    """Each counted attempt ran, but for one a crash; each run was counted, once; each end was caused by what came back."""
+    """Each counted attempt ran, but for one a crash; each run was counted, once."""
     active = {digest(step.revision.data): step for step in case.steps if step.after.get("state") == "active"}
     started: dict[str, list[Request]] = {}
     for request in case.requests:
@@ -306,8 +306,8 @@ def letters(case: Case) -> Iterator[tuple[str, str]]:
 def events(case: Case) -> Iterator[tuple[str, str]]:
     """An event tells of a save that happened; where nothing was killed, each save has its event."""
     saved = [(step.after.get("state"), step.after.get("tries", 0)) for step in case.steps]
-    told = [(event.state, event.tries) for event in case.events]
-    for one in sorted(set(told)):
+    told: list[tuple[Any, Any]] = [(event.state, event.tries) for event in case.events]
+    for one in sorted(set(told), key=str):
         if one not in saved:
             yield "event-without-save", f"{one[0]} tries {one[1]}"
         elif told.count(one) > saved.count(one):

@@ -187,7 +187,7 @@ class Chaos:
     async def _server_breaker(self) -> None:
         chance = random.Random(f"{self.seed} server")
         while True:
-            await asyncio.sleep(chance.uniform(5, 20))
+            await asyncio.sleep(chance.uniform(4, min(20, self.seconds)))
             if time.monotonic() > self.end:
                 return
             self.recorder.fault("kill", "server", "nats-server")
@@ -202,10 +202,11 @@ def report(result: Result, folder: Path) -> None:
     faults = Counter(f"{fault.kind} {fault.target}" for fault in history.faults)
     print(f"seed {result.seed}: {len(history.acknowledged)} acknowledged of {len(history.plans)} {dict(ends)}")
     print(
-        f"  {len(history.revisions)} saves, {len(history.requests)} requests, {len(history.letters)} dead letters, {dict(faults)}"
+        f"  {len(history.revisions)} saves, {len(history.requests)} requests, {len(history.letters)} dead letters, "
+        f"{dict(faults)}"
     )
     if history.leftovers:
-        print(f"  {len(history.leftovers)} items that the killed server moved and yet kept in the delay stream")
+        print(f"  {len(history.leftovers)} messages that the killed server brought back after their end")
     if result.good:
         print("  no promise broken", flush=True)
         return

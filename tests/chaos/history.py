@@ -107,7 +107,7 @@ class History(Struct, frozen=True, kw_only=True):
     schedules: tuple[str, ...] = ()
     """Subjects still in the delay stream, yet to move."""
     leftovers: tuple[str, ...] = ()
-    """Subjects there that the server moved and yet kept (told, not judged: nothing comes of them)."""
+    """Subjects of what the server had removed and brought back (told, not judged: nothing comes of them)."""
     requests: tuple[Request, ...] = ()
     replies: tuple[Reply, ...] = ()
     events: tuple[Event, ...] = ()

@@ -10,8 +10,18 @@ from msgspec import Struct
 
 from chaos.history import Plan
 
-MIX = {"ok": 30, "recover": 15, "terminate": 10, "fail": 10, "busy": 8, "slow": 10, "overrun": 3, "late": 6, "deadline": 4,
-       "nobody": 4}  # fmt: skip
+MIX = {
+    "ok": 30,
+    "recover": 15,
+    "terminate": 10,
+    "fail": 10,
+    "busy": 8,
+    "slow": 10,
+    "overrun": 3,
+    "late": 6,
+    "deadline": 4,
+    "nobody": 4,
+}
 """Weights. `late` has no responder for a while, `nobody` never."""
 SERVED = ("ok", "recover", "terminate", "fail", "busy", "slow", "overrun", "deadline")
 PLENTY = 50

@@ -1,4 +1,4 @@
-"""A producer of one task, made to die: `python tests/chaos/producer.py URL QUEUE ID one|many` (with AJC_FAILPOINT set)."""
+"""A producer of one task, made to die by AJC_FAILPOINT: `python tests/chaos/producer.py URL QUEUE ID one|many`."""
 
 from __future__ import annotations
 

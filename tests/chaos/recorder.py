@@ -7,14 +7,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from chaos.history import Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
 
@@ -69,15 +68,15 @@ class Recorder:
             Letter(subject, at, headers, data)
             async for subject, _, at, headers, data in stored(self.client, "CHORIA_AJ_DLQ")
         ]
-        delayed, moved = await waiting(self.client)
+        left = await waiting(self.client, queues)
         return History(
             plans=tuple(self.plans.values()),
             acknowledged=frozenset(self.acknowledged),
             revisions=tuple(revisions),
             letters=tuple(letters),
-            items=tuple([one for queue in queues for one in await subjects(self.client, f"CHORIA_AJ_Q_{queue}")]),
-            schedules=tuple(delayed),
-            leftovers=tuple(moved),
+            items=left.items,
+            schedules=left.schedules,
+            leftovers=left.leftovers,
             requests=requests,
             replies=replies,
             events=tuple(self.events),
@@ -125,29 +124,62 @@ async def stored(client: Client, stream: str) -> AsyncIterator[Stored]:
     await puller.unsubscribe()
 
 
-async def subjects(client: Client, stream: str) -> list[str]:
-    """The subjects that a stream holds."""
-    answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b'{"subjects_filter":">"}', timeout=10)
-    return sorted(json.loads(answer.data).get("state", {}).get("subjects") or {})
+class Waiting(NamedTuple):
+    """Subjects of what is stored in queues and in the delay stream."""
+
+    items: tuple[str, ...]
+    schedules: tuple[str, ...]
+    leftovers: tuple[str, ...]
+
+    @property
+    def none(self) -> bool:
+        return not self.items and not self.schedules
 
 
-async def waiting(client: Client) -> tuple[list[str], list[str]]:
-    """The delay stream's subjects: those that are yet to move, and those that the server moved and yet kept.
+async def waiting(client: Client, queues: list[str]) -> Waiting:
+    """What is yet to be delivered, and what the server brought back.
 
-    nats-server 2.15.1, killed, may bring deleted messages back: what the queue's sourcing consumer has acknowledged was
-    moved, is never delivered again, and stays.
+    nats-server 2.15.1, killed, brings deleted messages back: an item below the acknowledgement floor of its consumer, a
+    delayed item below that of the queue's sourcing consumer, a schedule older than its own fired item. None of these is
+    ever delivered again; were a task left waiting for one, it would not end, and that is a rule of its own.
     """
-    answer = await client.request("$JS.API.CONSUMER.LIST.CHORIA_AJ_DELAY", b"{}", timeout=10)
+    items: list[str] = []
+    schedules: list[str] = []
+    leftovers: list[str] = []
+    for queue in queues:
+        stream = f"CHORIA_AJ_Q_{queue}"
+        info = await ask(client, f"CONSUMER.INFO.{stream}.WORKERS")
+        pending = info["num_pending"] + info["num_ack_pending"]
+        for subject, sequence in (await sequences(client, stream)).items():
+            old = not pending and sequence <= info["ack_floor"]["stream_seq"]
+            (leftovers if old else items).append(subject)
     floors: dict[str, int] = {}
-    for consumer in json.loads(answer.data).get("consumers") or []:
+    for consumer in (await ask(client, "CONSUMER.LIST.CHORIA_AJ_DELAY", b"{}")).get("consumers") or []:
         floors[consumer["config"].get("filter_subject", "").rpartition(".")[0]] = consumer["ack_floor"]["stream_seq"]
-    delayed, moved = [], []
-    for subject in await subjects(client, "CHORIA_AJ_DELAY"):
+    delayed = await sequences(client, "CHORIA_AJ_DELAY")
+    for subject, sequence in delayed.items():
+        fired = delayed.get(subject.replace("CHORIA_AJ.D.S.", "CHORIA_AJ.D.F."), 0)
+        old = sequence <= floors.get(subject.rpartition(".")[0], 0) or sequence < fired
+        (leftovers if old else schedules).append(subject)
+    return Waiting(tuple(items), tuple(schedules), tuple(leftovers))
+
+
+async def sequences(client: Client, stream: str) -> dict[str, int]:
+    """Each subject that a stream holds, with the sequence of its last message."""
+    found: dict[str, int] = {}
+    state = (await ask(client, f"STREAM.INFO.{stream}", b'{"subjects_filter":">"}')).get("state", {})
+    for subject in sorted(state.get("subjects") or {}):
         query = json.dumps({"last_by_subj": subject}).encode()
-        found = json.loads((await client.request("$JS.API.STREAM.MSG.GET.CHORIA_AJ_DELAY", query, timeout=10)).data)
-        sequence = found.get("message", {}).get("seq", 0)
-        (moved if sequence <= floors.get(subject.rpartition(".")[0], 0) else delayed).append(subject)
-    return delayed, moved
+        message = (await ask(client, f"STREAM.MSG.GET.{stream}", query)).get("message")
+        if message is not None:  # else it went meanwhile
+            found[subject] = message["seq"]
+    return found
+
+
+async def ask(client: Client, subject: str, body: bytes = b"") -> dict[str, Any]:
+    """One request to JetStream's API; an error is part of the answer."""
+    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{subject}", body, timeout=10)).data)
+    return answer
 
 
 async def make_stores(client: Client) -> None:
@@ -174,16 +206,10 @@ async def quiet(client: Client, queues: list[str], seconds: float) -> bool:
     calm = 0
     while time.monotonic() < deadline:
         try:
-            left = 0
-            for queue in queues:
-                answer = json.loads(
-                    (await client.request(f"$JS.API.STREAM.INFO.CHORIA_AJ_Q_{queue}", b"", timeout=5)).data
-                )
-                left += answer.get("state", {}).get("messages", 1)
-            left = left or len((await waiting(client))[0])
-        except (NatsTimeout, APIError, nats.errors.Error):
-            left = 1
-        calm = 0 if left else calm + 1
+            none = (await waiting(client, queues)).none
+        except (nats.errors.Error, KeyError):
+            none = False  # the server, or a stream, is not there yet
+        calm = calm + 1 if none else 0
         if calm == 2:
             return True
         await asyncio.sleep(0.3)

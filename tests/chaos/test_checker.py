@@ -39,7 +39,7 @@ def records(history: History, task: str) -> list[Revision]:
 
 
 def rewrite(history: History, task: str, number: int, **keys: Any) -> History:
-    """Change keys of a task's revision (None removes one), and what was sent of it: the planted fault is the only one."""
+    """Change keys of a task's revision (None removes one), and what was sent of it: that is then the only fault."""
     old = records(history, task)[number]
     record = json.loads(old.data) | keys
     data = json.dumps({key: value for key, value in record.items() if value is not None}).encode()

@@ -1,7 +1,7 @@
 """Killed at each named place (SIGKILL, the real process), started again: the end is what it would have been.
 
-One test an outcome; all its fail points are tried side by side, each with a queue and a bridge of its own, and one bridge
-that picks up what they left. The history of each is also read by the checker.
+One test an outcome; all its fail points are tried side by side, each with a queue and a bridge of its own, and one
+bridge that picks up what they left. The history of each is also read by the checker.
 """
 
 from __future__ import annotations
@@ -12,28 +12,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ajc
 import pytest
+from msgspec.structs import replace
+
+import ajc
 from ajc.errors import AlreadyExists, QueueFull
 from ajc.failpoint import POINTS
 from chaos.checker import check
 from chaos.history import Fault, History, Letter, Plan, story, task_of
 from chaos.recorder import Recorder, connect, make_stores, quiet
 from chaos.world import Program, World
-from msgspec.structs import replace
 
 HERE = Path(__file__).resolve().parent
 BEFORE_ACTIVE = ("lease.pulled", "admit.loaded", "admit.active_sent")
 ACTIVE = ("admit.active_saved", "dispatch.sent", "dispatch.replied", "settle.begin", "settle.save_sent")
 SAVED = ("settle.saved", "settle.event_sent", "settle.dead_lettered", "settle.scheduled", "settle.acked")
 ENQUEUE = tuple(point for point in POINTS if point.startswith("enqueue."))
+ONE_ONLY = ("enqueue.save_sent", "enqueue.item_sent")  # many tasks are pipelined: their writes leave together
 REFUSED = ("enqueue.refused", "enqueue.error_saved")
 ONLY = {"settle.dead_lettered": ("terminate", "exhaust"), "settle.scheduled": ("retry", "park")}
 AT_ONCE = 4
 SETTINGS = 'lease = "1500ms"\nmax_run_time = "4s"\nbackoff = "chaos"\n'
 HEAD = '[bridge]\nconcurrency = 10\n[backoff.chaos]\nsteps = ["100ms"]\njitter = 0.0\n'
 
-# outcome -> payload, max tries, and (state, tries) in the end when killed before the active save, after it, after the last
+# outcome -> payload, max tries, and (state, tries) in the end when killed before the active save, after it, after the
+# last
 Ends = tuple[tuple[str, int], tuple[str, int], tuple[str, int]]
 OUTCOMES: dict[str, tuple[dict[str, Any], int, Ends]] = {
     "success": ({"do": "ok"}, 10, (("complete", 1), ("complete", 2), ("complete", 1))),
@@ -147,7 +150,8 @@ async def test_a_producer_killed_at_any_point_can_enqueue_again_and_nothing_is_d
     await make_stores(client)
     recorder = Recorder(client)
     await recorder.start()
-    cases = [(point, how) for point in ENQUEUE if point not in REFUSED for how in ("one", "many")]
+    cases = [(point, "one") for point in ENQUEUE if point not in REFUSED]
+    cases += [(point, "many") for point, _ in cases if point not in ONE_ONLY]
     tasks = {f"p{number}": case for number, case in enumerate(cases)}
     async with ajc.connect(world.server.url) as producer:
         await producer.ensure_queue(ajc.Queue("P", lease=1.5, max_run_time=4))

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 
 class Program:
@@ -105,7 +106,7 @@ class World:
         self.server = Server(folder)
         self.programs: list[Program] = []
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.server.start()
         return self
 
