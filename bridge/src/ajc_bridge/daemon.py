@@ -12,23 +12,21 @@ import os
 import platform
 import secrets
 import signal
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 import anyio
-import msgspec
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, State
-from ajc.context import resolve
 from ajc.errors import AjcError, Closed, InvalidValue, NotFound, StoreError, Unavailable
-from ajc.instant import Instant
 from ajc.stream_config import Change
 from ajc_bridge import __version__, happenings
-from ajc_bridge.config import Config, ConfigError, NatsConfig, changed_keys, restart_needed
+from ajc_bridge.clock import SystemClock
+from ajc_bridge.config import Config, ConfigError, changed_keys, restart_needed
 from ajc_bridge.http.routes import application
 from ajc_bridge.http.server import HttpServer
+from ajc_bridge.jetstream.connection import connect_options
 from ajc_bridge.jetstream.dead_letters import JetStreamDeadLetters
 from ajc_bridge.jetstream.delay import JetStreamDelayQueue
 from ajc_bridge.jetstream.exchange import NatsExchange
@@ -48,13 +46,6 @@ MISCONFIGURED: Final = 2
 NO_CONNECTION: Final = 5
 _PREPARE_PAUSE: Final = 0.5
 _T = TypeVar("_T")
-
-
-class SystemClock:
-    """`ports.Clock` of this machine."""
-
-    now = staticmethod(Instant.now)
-    monotonic = staticmethod(time.monotonic)  # the event loop's own
 
 
 class _Stop:
@@ -303,20 +294,3 @@ def _causes(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_causes(inner) for inner in error.exceptions)
     return f"{type(error).__name__}: {error}"
-
-
-def connect_options(nats: NatsConfig) -> ConnectOptions:
-    """Return how to connect: the section over the context or environment. Raises as `ajc.context.resolve`."""
-    options = resolve(nats.url or None, nats.context or None)
-    own = {
-        "creds": nats.creds,
-        "nkey": nats.nkey,
-        "user": nats.user,
-        "password": nats.password,
-        "token": nats.token,
-        "jetstream_domain": nats.jetstream_domain,
-        "tls_ca": nats.tls.ca,
-        "tls_cert": nats.tls.cert,
-        "tls_key": nats.tls.key,
-    }
-    return msgspec.structs.replace(options, **{key: value for key, value in own.items() if value})
