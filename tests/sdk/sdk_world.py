@@ -70,12 +70,12 @@ async def change(client: ajc.Client, task_id: str, **changes: Any) -> ajc.Task:
     return task
 
 
-def exec_request(type: str, payload: Any = None, *, timeout_ms: int = 10_000, **changes: Any) -> ExecRequest:
+def exec_request(kind: str, payload: Any = None, *, timeout_ms: int = 10_000, **changes: Any) -> ExecRequest:
     now = Instant.now()
-    task = ajc.Task.create(type, payload, queue="Q").replace(state="active", tries=1, tried=now)
+    task = ajc.Task.create(kind, payload, queue="Q").replace(state="active", tries=1, tried=now)
     request: dict[str, Any] = {
         "task_id": task.id,
-        "type": type,
+        "type": kind,
         "queue": "Q",
         "try_number": 1,
         "max_tries": 3,
@@ -88,7 +88,7 @@ def exec_request(type: str, payload: Any = None, *, timeout_ms: int = 10_000, **
 
 async def ask(
     connection: Connection,
-    type: str,
+    kind: str,
     payload: Any = None,
     *,
     wait: float = 10.0,
@@ -96,8 +96,8 @@ async def ask(
     **changes: Any,
 ) -> ExecReply:
     """Request an attempt as the bridge does, and read the reply."""
-    request = exec_request(type, payload, **changes)
-    message = await connection.request(f"{prefix}.{type}", request.body, headers=request.headers(), timeout=wait)
+    request = exec_request(kind, payload, **changes)
+    message = await connection.request(f"{prefix}.{kind}", request.body, headers=request.headers(), timeout=wait)
     return read_reply(message.headers, message.body)
 
 

@@ -234,7 +234,7 @@ async def test_sizes_are_checked_before_anything_is_sent(make_server: Any) -> No
     server = make_server("max_payload: 4096")
     async with queue_of(server) as (client, queue):
         big = unique()
-        with pytest.raises(ajc.TooLarge, match="task of .* bytes exceeds 4096"):
+        with pytest.raises(ajc.TooLarge, match=r"task of .* bytes exceeds 4096"):
             await client.enqueue("a", "x" * 4000, queue=queue, id=big)
         with pytest.raises(ajc.NotFound):
             await client.load(big)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +14,9 @@ import pytest
 from sdk_world import queue_of, until
 
 import ajc
+from ajc.connect_options import ConnectOptions
+from ajc.connection import Connection
+from ajc.testing.nats_server import _binary
 
 CALLS: dict[str, Callable[[ajc.Client], Awaitable[Any]]] = {
     "enqueue": lambda client: client.enqueue("a", queue="Q"),
@@ -84,21 +90,12 @@ async def test_refused_for_good(make_server: Any, wait_for_server: bool) -> None
 
 
 async def test_files_that_are_not_there(server: Any) -> None:
-    from ajc.connect_options import ConnectOptions
-    from ajc.connection import Connection
-
     for missing in ({"creds": "/nope/x.creds"}, {"nkey": "/nope/x.nk"}, {"tls_ca": "/nope/ca.pem"}):
         with pytest.raises(ajc.AjcError):
             await Connection.open(ConnectOptions(servers=(server.url,), **missing))
 
 
 async def test_no_jetstream(tmp_path: Any) -> None:
-    import json
-    import subprocess
-    import time
-
-    from ajc.testing.nats_server import _binary
-
     ports = tmp_path / "ports"
     ports.mkdir()
     process = subprocess.Popen(

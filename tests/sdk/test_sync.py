@@ -124,7 +124,7 @@ def test_closed(server: Any) -> None:
             client.ensure_queue(ajc.Queue(task_id))
             client.enqueue("a", queue=task_id, id=task_id)
             client.result(task_id)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (the thread hands it over)
             waiting.append(error)
 
     thread = threading.Thread(target=wait)

@@ -41,12 +41,10 @@ class Serving:
         self._draining = True
         try:
             async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
-                for subscription in self._subscriptions:
-                    await subscription.unsubscribe()
-                if self._connection.connected:
-                    await self._connection.flush(_UNSUBSCRIBE_SECONDS)  # what was on its way has come by then
-        except (TimeoutError, AjcError) as error:
-            _logger.debug("unsubscribing: %s", error)
+                # what was on its way comes still, and is answered
+                await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
+        except TimeoutError:
+            _logger.debug("the server did not answer while unsubscribing")
         try:
             if self._attempts and seconds > 0:
                 await asyncio.wait(list(self._attempts), timeout=seconds)
