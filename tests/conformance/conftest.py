@@ -1,14 +1,11 @@
-"""Every test of this folder runs twice: against a real server, and against the fake in memory, there in virtual time."""
+"""Every test of this folder runs twice: against a real server, and against the fake in memory (in virtual time)."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +13,7 @@ from ajc.testing import run_virtually
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from worlds import MemoryWorld, ServerWorld, World
-
-Opens = Callable[[], AbstractAsyncContextManager[World]]
+from worlds import MemoryWorld, Opens, ServerWorld
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,6 +41,3 @@ def ports_that_break(request: pytest.FixtureRequest) -> Opens:
     if request.param == "memory":
         return MemoryWorld.open
     return partial(ServerWorld.open, request.getfixturevalue("own_server"))
-
-
-__all__ = ["Any", "Opens"]

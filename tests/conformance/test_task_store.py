@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import Opens
-from worlds import make_task, unique, until
+from worlds import Opens, make_task, unique, until
 
 from ajc.errors import Conflict, TooLarge
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from conftest import Opens
-from worlds import OpenQueue, World, until
+from worlds import OpenQueue, Opens, World, until
 
 from ajc.work_item import WorkItem
 from ajc_bridge.ports import Lease

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -90,6 +90,9 @@ class World(Protocol):
     async def serve(self, subject: str, handler: Handler) -> None: ...
     async def go_away(self) -> None: ...
     async def come_back(self) -> None: ...
+
+
+Opens = Callable[[], AbstractAsyncContextManager[World]]
 
 
 class Notes:

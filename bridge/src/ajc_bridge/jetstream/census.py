@@ -95,6 +95,10 @@ class JetStreamCensus:
             await self._api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": item.sequence})
         except NotFound:
             return
+        except Unavailable:
+            # a refusal without a code of its own may mean that it is gone already
+            if await self._item({"seq": item.sequence}) is not None:
+                raise
 
     async def has_item(self, task_id: str) -> bool:
         """Look in the queue, and in the delay stream; see `ports.Census.has_item`."""

@@ -18,7 +18,7 @@ from ajc.connection import Connection, read_sequence
 from ajc.errors import Conflict, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.instant import Instant
-from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, NO_SEQUENCE
+from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
 
@@ -202,11 +202,13 @@ class JetStreamTaskStore:
         try:
             await self._connection.api(f"STREAM.MSG.DELETE.{subjects.TASKS_STREAM}", query, timeout=_SAVE_SECONDS)
         except (NotFound, StoreError) as error:
-            if error.code != NO_SEQUENCE:
-                raise Unavailable(f"the task store refused to let a record go: {error}") from error
-            # gone already, or somebody else has saved it since
-            if await self._load_from_leader(task_id) is not None:
+            # gone already, saved by somebody else since, or refused for another reason
+            record = await self._load_from_leader(task_id)
+            if record is None:
+                return
+            if record.revision != revision:
                 raise Conflict(f"task {task_id}") from error
+            raise Unavailable(f"the task store refused to let a record go: {error}") from error
 
 
 def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:

@@ -1,0 +1,138 @@
+"""`ports.Census` and `ports.RecordScan`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from worlds import OpenQueue, Opens, World, make_task, unique, until
+
+from ajc.work_item import WorkItem
+from ajc_bridge.ports import Lease
+
+SECOND = 1_000_000_000
+LEASE = 0.3
+
+
+async def exhausted(world: World, *names: str, deliveries: int = 1) -> OpenQueue:
+    """A queue whose items reached the server's cap."""
+    queue = await world.queue(lease=LEASE, max_deliver=deliveries)
+    for name in names:
+        await world.put_item(queue.name, name, WorkItem(name).encode())
+    got: list[Lease] = []
+    deadline = world.monotonic() + 20
+    while len(got) < deliveries * len(names) and world.monotonic() < deadline:
+        await queue.port.pull(10, 1, got.append)
+    await asyncio.sleep(LEASE)
+    # the server looks at what it gives up only while somebody asks
+    pulls = [asyncio.ensure_future(queue.port.pull(1, 1, got.append))]
+    await until(lambda: len(queue.given_up) == len(names))
+    await asyncio.wait(pulls)
+    assert len(got) == deliveries * len(names)
+    return queue
+
+
+async def test_an_item_at_its_cap_is_told_of_and_found(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await exhausted(world, "a", deliveries=2)
+        item = await queue.census.exhausted(queue.given_up[0])
+        assert item is not None
+        assert (item.subject_id, item.body, item.sequence) == ("a", WorkItem("a").encode(), queue.given_up[0])
+        assert item.deliveries >= 1
+
+
+async def test_stranded_items_are_found_without_being_told_of(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await exhausted(world, "a", "b")
+        found = await queue.census.stranded()
+        assert sorted(item.subject_id for item in found) == ["a", "b"]
+        assert {item.sequence for item in found} == set(queue.given_up)
+
+
+async def test_what_waits_or_is_leased_is_not_stranded(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await world.queue(max_deliver=3)
+        for name in ("a", "b"):
+            await world.put_item(queue.name, name, WorkItem(name).encode())
+        got: list[Lease] = []
+        await queue.port.pull(1, 0, got.append)
+        assert await queue.census.stranded() == []
+
+
+async def test_a_queue_without_a_cap_strands_nothing(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await world.queue()
+        await world.put_item(queue.name, "a", b"x")
+        assert await queue.census.stranded() == []
+
+
+async def test_forget_twice(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await exhausted(world, "a")
+        (item,) = await queue.census.stranded()
+        await queue.census.forget(item)
+        assert await world.items(queue.name) == 0
+        await queue.census.forget(item)
+        assert await queue.census.exhausted(item.sequence) is None
+        assert await queue.census.stranded() == []
+
+
+async def test_forget_leaves_a_newer_item_of_the_task(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await exhausted(world, "a")
+        (item,) = await queue.census.stranded()
+        await world.put_item(queue.name, "a", b"newer")
+        await queue.census.forget(item)
+        assert await world.items(queue.name) == 1
+
+
+async def test_an_item_that_never_was(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue = await world.queue(max_deliver=1)
+        assert await queue.census.exhausted(4711) is None
+
+
+async def test_has_item_looks_in_the_queue_and_among_the_schedules(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue, other = await world.queue(), await world.queue()
+        waiting, later, leased, none = unique("t"), unique("t"), unique("t"), unique("t")
+        await world.put_item(queue.name, leased, b"x")
+        got: list[Lease] = []
+        await queue.port.pull(1, 0, got.append)
+        await world.put_item(queue.name, waiting, b"x")
+        await world.delay.schedule(queue.name, later, world.now().plus(3600 * SECOND), WorkItem(later))
+        assert [await queue.census.has_item(name) for name in (waiting, later, leased, none)] == [
+            True,
+            True,
+            True,
+            False,
+        ]
+        assert not await other.census.has_item(waiting)
+        assert not await other.census.has_item(later)
+        queue.port.ack(got[0])
+        await until(lambda: _has_none(queue, leased))
+
+
+async def _has_none(queue: OpenQueue, task_id: str) -> bool:
+    return not await queue.census.has_item(task_id)
+
+
+async def test_a_scan_reads_each_record_once_in_the_order_of_its_last_change(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        scan = world.scan()
+        while await scan.next(500):
+            pass
+        tasks = [make_task() for _ in range(5)]
+        revisions = [await world.store.save(task.id, task.encode(), 0) for task in tasks]
+        revisions[1] = await world.store.save(tasks[1].id, tasks[1].encode(), revisions[1])
+        seen = []
+        while found := await scan.next(2):
+            assert len(found) <= 2
+            seen += found
+        order = [0, 2, 3, 4, 1]
+        assert [record.task for record in seen] == [tasks[index] for index in order]
+        assert [record.revision for record in seen] == [revisions[index] for index in order]
+        assert await scan.next(2) == []
+        revisions[3] = await world.store.save(tasks[3].id, b"{", revisions[3])
+        (again,) = await scan.next(2)
+        assert (again.task_id, again.task, again.revision) == (tasks[3].id, None, revisions[3])
+        assert again.malformed
