@@ -37,7 +37,13 @@ class CommandLine:
         self.url = url
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("NATS_", "AJ"))}
-        self.env = {**kept, "NATS_URL": url, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+        self.env = {
+            **kept,
+            "NATS_URL": url,
+            "HOME": str(folder),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "TMPDIR": str(folder),
+        }
         self.started: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, *arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Done:
