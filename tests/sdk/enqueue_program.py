@@ -1,4 +1,4 @@
-"""Enqueues one task and says how it went: URL QUEUE ID many|plain. Killed at the fail point that the environment names."""
+"""Enqueues one task and says how it went: URL QUEUE ID many|plain. The environment names where it is killed."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop() if connection is not None else None
         self._ends = time.monotonic() + request.timeout_ms / 1000
         self._cancelled = False
+        self.interrupted = False
 
     @cached_property
     def payload(self) -> Any:
@@ -58,9 +59,10 @@ class Attempt:
         """Whether a reply no longer matters: the deadline has passed, or the responder ends. For loops to look at."""
         return self._cancelled or self.remaining() <= 0
 
-    def cancel(self) -> None:
-        """Mark the attempt as one whose reply no longer matters."""
+    def cancel(self, *, interrupted: bool = False) -> None:
+        """Mark the attempt as one whose reply no longer matters; `interrupted` when the responder itself is ending."""
         self._cancelled = True
+        self.interrupted = self.interrupted or interrupted
 
     @cached_property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -66,8 +66,9 @@ class Handler:
         try:
             result = await asyncio.shield(running)
         except asyncio.CancelledError:
-            attempt.cancel()  # a thread cannot be stopped, only told; its slot stays taken until it returns
-            await _finished(running)
+            attempt.cancel()  # a thread cannot be stopped, only told
+            if not attempt.interrupted:
+                await _finished(running)  # its slot stays taken until it returns
             raise
         if inspect.isawaitable(result):
             return await result

@@ -54,7 +54,7 @@ class Serving:
     async def _cancel_rest(self) -> None:
         rest = list(self._attempts)
         for task in rest:
-            self._attempts[task].cancel()
+            self._attempts[task].cancel(interrupted=True)
             task.cancel()
         if rest:
             _logger.warning("%d attempts were interrupted", len(rest))
