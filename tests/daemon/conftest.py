@@ -42,6 +42,23 @@ lease = "2s"
 max_run_time = "1m"
 max_concurrent = -1
 backoff = "quick"
+[queues.PLAIN]
+max_concurrent = -1
+[queues.STEPS]
+max_concurrent = -1
+backoff = "steps"
+[queues.JITTER]
+max_concurrent = -1
+backoff = "jitter"
+[queues.GO1H]
+max_concurrent = -1
+backoff = "1h"
+[backoff.steps]
+steps = ["1h", "2h", "3h"]
+jitter = 0
+[backoff.jitter]
+steps = ["100m"]
+jitter = 0.5
 [backoff.quick]
 steps = ["300ms"]
 jitter = 0
@@ -89,7 +106,7 @@ def _make_site(request: pytest.FixtureRequest, name: str, **env: str) -> Iterato
 
 @pytest.fixture(scope="session")
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The shared bridge, with queues MAIN, SLOW (retries in an hour), CAP2, SHORT (a second) and LEASE."""
+    """The shared bridge, with the queues of `CONFIG`."""
     yield from _make_site(request, "site")
 
 

@@ -263,6 +263,14 @@ class World:
                 raise AssertionError(f"not within {seconds:g} s: {text}")
             await asyncio.sleep(0.03)
 
+    async def until_requests(self, responder: Responder, task_ids: Sequence[str], seconds: float = SECONDS) -> None:
+        """Wait until the responder was asked for each of these tasks."""
+        await until(
+            lambda: set(task_ids) <= {request.header("AJ-Task-Id") for request in responder.requests},
+            seconds,
+            "not asked for every task",
+        )
+
     async def asked(self, responder: Responder, count: int = 1, seconds: float = SECONDS) -> None:
         """Wait until the responder was asked so often."""
         await until(lambda: len(responder.requests) >= count, seconds, lambda: f"{len(responder.requests)} requests")
