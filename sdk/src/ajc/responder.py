@@ -118,9 +118,11 @@ class Responder:
                 started()
             await ending.wait()
         finally:
-            await serving.drain(self._drain)
-            await connection.close()
-            self._ending = None
+            try:
+                await serving.drain(self._drain)
+            finally:
+                await connection.close()
+                self._ending = None
         if self._closed is not None:
             raise Closed(f"the connection to NATS is closed for good: {self._closed}")
 

@@ -40,16 +40,19 @@ class Serving:
         """Take no more requests, let what runs finish within so many seconds, then fail the rest."""
         self._draining = True
         try:
+            await self._unsubscribe()
+            if self._attempts and seconds > 0:
+                await asyncio.wait(list(self._attempts), timeout=seconds)
+        finally:
+            await self._cancel_rest()
+
+    async def _unsubscribe(self) -> None:
+        try:
             async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
                 # what was on its way comes still, and is answered
                 await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
         except TimeoutError:
             _logger.debug("the server did not answer while unsubscribing")
-        try:
-            if self._attempts and seconds > 0:
-                await asyncio.wait(list(self._attempts), timeout=seconds)
-        finally:
-            await self._cancel_rest()
 
     async def _cancel_rest(self) -> None:
         rest = list(self._attempts)
