@@ -1,0 +1,219 @@
+"""One connection, on the fast client and on nats-py's public interface, through everything that servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nats
+import pytest
+
+from ajc import fast_client
+from ajc.connect_options import ConnectOptions
+from ajc.connection import Connection, Message
+from ajc.errors import Closed, InvalidName, NoResponders, NotFound, RequestTimeout, TooLarge, Unavailable
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "public"])
+def connect(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    async def open_connection(url: str, **more: Any) -> Connection:
+        connection = await Connection.open(ConnectOptions(servers=(url,)), fast=request.param, **more)
+        assert connection.fast_path_missing is None
+        return connection
+
+    return open_connection
+
+
+async def _fill(connection: Connection, subject: str, body: bytes) -> int:
+    """Publish until the send buffer is full; return how many messages it took, 500 at most."""
+    for sent in range(500):
+        try:
+            connection.publish(subject, body)
+        except Unavailable:
+            return sent
+        await asyncio.sleep(0)
+    return 500
+
+
+async def test_a_full_send_buffer_says_so_and_goes_on(own_server, connect):
+    connection = await connect(own_server.url)
+    got: list[Message] = []
+    other = await connect(own_server.url)
+    await other.subscribe("load", got.append)
+    await other.flush()
+    own_server.signal(signal.SIGSTOP)
+    sent = await _fill(connection, "load", b"x" * 500_000)
+    assert 10 < sent < 200  # of 250 MB
+    own_server.signal(signal.SIGCONT)
+    await until(lambda: len(got) >= sent, 40)
+    connection.publish("load", b"again")
+    await until(lambda: got[-1].body == b"again")
+    assert len(got) == sent + 1
+    await connection.close()
+    await other.close()
+
+
+async def test_without_a_server_two_mebibytes_are_kept_and_sent_later(own_server, connect):
+    connection, other = await connect(own_server.url), await connect(own_server.url)
+    got: list[Message] = []
+    await other.subscribe("later", got.append)
+    await other.flush()
+    own_server.stop()
+    await until(lambda: not connection.connected and not other.connected)
+    sent = await _fill(connection, "later", b"x" * 100_000)
+    assert 15 <= sent <= 25
+    own_server.start()
+    await until(lambda: connection.connected and other.connected)
+    connection.publish("later", b"last")
+    await until(lambda: got and got[-1].body == b"last")
+    assert connection.max_payload == 1 << 20
+    await connection.close()
+    await other.close()
+
+
+async def test_requests_under_way_fail_when_the_connection_breaks(own_server, connect):
+    states: list[str] = []
+    connection = await connect(own_server.url, on_state=lambda state, _error: states.append(state))
+    await connection.subscribe("silent", lambda _message: None)
+    waiting = asyncio.ensure_future(connection.request("silent", timeout=30))
+    await connection.flush()
+    own_server.stop()
+    with pytest.raises(Unavailable, match="broke"):
+        await waiting
+    assert connection.pending == 0
+    own_server.start()
+    await until(lambda: connection.connected)
+    assert [state for state in states if state != "error"] == ["disconnected", "reconnected"]
+    await connection.close()
+
+
+async def test_subscriptions_are_replayed_after_a_restart(own_server, connect):
+    connection = await connect(own_server.url)
+    got: list[Message] = []
+    await connection.subscribe("kept.*", got.append, queue="group")
+    gone = await connection.subscribe("gone", got.append)
+    await gone.unsubscribe()
+    own_server.stop()
+    own_server.start()
+    await until(lambda: not connection.connected)
+    await connection.wait_connected()
+    await connection.flush()
+    connection.publish("gone", b"")
+    connection.publish("kept.one", b"body", headers=b"NATS/1.0\r\nA: b\r\n\r\n", reply="somewhere")
+    await until(lambda: got)
+    assert got == [Message("kept.one", "somewhere", b"body", b"NATS/1.0\r\nA: b\r\n\r\n")]
+    await connection.close()
+
+
+async def test_what_is_too_large_is_not_sent(make_server, connect):
+    server = make_server("max_payload: 4096")
+    connection = await connect(server.url)
+    for body, headers in ((b"x" * 4_097, None), (b"x" * 4_000, b"NATS/1.0\r\nA: " + b"y" * 100 + b"\r\n\r\n")):
+        with pytest.raises(TooLarge):
+            connection.publish("any", body, headers=headers)
+    connection.publish("any", b"x" * 4_096)
+    await connection.flush()
+    assert connection.connected
+    await connection.close()
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 0\r\n", "a\x00b", "tab\tbed", "line\nbreak"])
+async def test_subjects_that_would_break_the_protocol(server, connect, subject):
+    connection = await connect(server.url)
+    with pytest.raises(InvalidName):
+        connection.publish(subject)
+    await connection.close()
+
+
+async def test_nobody_there_no_answer_and_no_such_stream(server, connect):
+    connection = await connect(server.url)
+    with pytest.raises(NoResponders):
+        await connection.request("nobody.listens")
+    await connection.subscribe("never.answers", lambda _message: None)
+    with pytest.raises(RequestTimeout):
+        await connection.request("never.answers", timeout=0.1)
+    with pytest.raises(NotFound):
+        await connection.api("STREAM.INFO.none")
+    with pytest.raises(NotFound):
+        await connection.stored("no.stream.takes.this", b"")
+    assert connection.pending == 0
+    await connection.close()
+
+
+async def test_a_closed_connection_says_so(server, connect):
+    connection = await connect(server.url)
+    await connection.close()
+    assert connection.closed
+    with pytest.raises(Closed):
+        connection.publish("any")
+    with pytest.raises(Closed):
+        await connection.request("any")
+
+
+async def test_credentials_that_are_taken_away_close_for_good(make_server, connect):
+    server = make_server("authorization { user: u, password: right }")
+    states: list[tuple[str, str]] = []
+    url = server.url.replace("nats://", "nats://u:right@")
+    connection = await connect(url, on_state=lambda state, error: states.append((state, str(error))))
+    server.stop()
+    server.config = "authorization { user: u, password: other }"
+    server.start()
+    await until(lambda: connection.closed)
+    await until(lambda: states[-1][0] == "closed")
+    assert "uthorization" in states[-1][1]
+    with pytest.raises(Closed):
+        connection.publish("any")
+
+
+async def test_nobody_there_at_the_start(connect):
+    with pytest.raises(Unavailable):
+        await connect("nats://127.0.0.1:1")
+
+
+async def test_an_inbox_of_its_own(server, connect):
+    connection = await connect(server.url, private_inbox=True)
+    other = await connect(server.url, private_inbox=True)
+    assert connection.inbox_prefix != other.inbox_prefix
+    assert not connection.inbox_prefix.startswith("_INBOX.")
+    await connection.close()
+    await other.close()
+
+
+async def test_messages_in_pieces_and_in_bulk(server, connect):
+    connection = await connect(server.url)
+    got: list[Message] = []
+    await connection.subscribe("bulk", got.append)
+    sizes = [0, 1, 2, 65_535, 65_536, 65_537, 131_072, 500_000, 3, 1_000_000]
+    for size in sizes * 3:
+        connection.publish("bulk", b"\r\n" * (size // 2) + b"M" * (size % 2), headers=b"NATS/1.0\r\nN: 1\r\n\r\n")
+    await until(lambda: len(got) == 30)
+    assert [len(message.body) for message in got] == sizes * 3
+    assert {message.headers for message in got} == {b"NATS/1.0\r\nN: 1\r\n\r\n"}
+    await connection.close()
+
+
+async def test_another_nats_py_means_the_public_interface(server, monkeypatch):
+    monkeypatch.setattr(nats, "__version__", "3.0.0", raising=False)
+    assert "3.0.0" in (fast_client.unavailable() or "")
+    connection = await Connection.open(ConnectOptions(servers=(server.url,)))
+    assert connection.fast_path_missing is not None
+    with pytest.raises(NoResponders):
+        await connection.request("nobody.listens")
+    await connection.close()
+
+
+def test_the_fast_client_can_be_switched_off(monkeypatch):
+    monkeypatch.delenv("AJC_FAST", raising=False)
+    assert fast_client.unavailable() is None
+    monkeypatch.setenv("AJC_FAST", "0")
+    assert fast_client.unavailable() == "switched off by AJC_FAST=0"
