@@ -13,7 +13,7 @@ from ajc_bridge.decision.outcome import Interrupted, Outcome, ResultTooLarge, Su
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import decide
 from ajc_bridge.decision.transition import Transition
-from ajc_bridge.happenings import PullFailed, Trouble
+from ajc_bridge.happenings import Pulled, PullFailed, Trouble
 from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
 from ajc_bridge.pipeline.fair_share import FairShare
@@ -105,6 +105,7 @@ class Lane:
             grant = await self._share.acquire(name, hungry=hungry)
             self._reserved = grant.slots
             came = 0
+            self._ports.journal.note(Pulled(name, grant.slots))
             try:
                 came = await self._queue.pull(grant.slots, grant.wait, self.take)
                 self.failing = False
