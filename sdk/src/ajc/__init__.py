@@ -127,17 +127,19 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Names are imported when they are first used: pytest loads `ajc.testing`, and with it this module, in every project
-    # that has the package.
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # else every name would pass for one of ours
 
-    if name in ("errors", "testing"):
-        return import_module(f"ajc.{name}")
-    if name in __all__:
-        value = globals()[name] = getattr(import_module(f"ajc.{_HOMES.get(name, 'errors')}"), name)
-        return value
-    raise AttributeError(f"module 'ajc' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Names are imported when they are first used: pytest loads `ajc.testing`, and with it this module, in every
+        # project that has the package.
+        from importlib import import_module  # noqa: PLC0415
+
+        if name in ("errors", "testing"):
+            return import_module(f"ajc.{name}")
+        if name in __all__:
+            value = globals()[name] = getattr(import_module(f"ajc.{_HOMES.get(name, 'errors')}"), name)
+            return value
+        raise AttributeError(f"module 'ajc' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

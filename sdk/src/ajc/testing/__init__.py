@@ -49,11 +49,13 @@ def pytest_configure(config: Any) -> None:
     config.pluginmanager.register(fixtures, "ajc-fixtures")
 
 
-def __getattr__(name: str) -> Any:
-    # Imported when first used: see pytest_configure.
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # else every name would pass for one of ours
 
-    if name in __all__:
-        value = globals()[name] = getattr(import_module(f"ajc.testing.{_HOMES.get(name, 'fixtures')}"), name)
-        return value
-    raise AttributeError(f"module 'ajc.testing' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Imported when first used: see pytest_configure.
+        from importlib import import_module  # noqa: PLC0415
+
+        if name in __all__:
+            value = globals()[name] = getattr(import_module(f"ajc.testing.{_HOMES.get(name, 'fixtures')}"), name)
+            return value
+        raise AttributeError(f"module 'ajc.testing' has no attribute {name!r}")
