@@ -66,8 +66,20 @@ class NatsServer:
         ports.mkdir(parents=True)
         conf = self.folder / "server.conf"
         conf.write_text(f'jetstream {{ store_dir: "{self.folder / "store"}" }}\n{self.config}\n')
-        command = [server_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-c", str(conf), "--ports_file_dir", str(ports)]
-        self.process = subprocess.Popen(command, stdout=(self.folder / "server.log").open("ab"), stderr=subprocess.STDOUT)
+        command = [
+            server_binary(),
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-c",
+            str(conf),
+            "--ports_file_dir",
+            str(ports),
+        ]
+        self.process = subprocess.Popen(
+            command, stdout=(self.folder / "server.log").open("ab"), stderr=subprocess.STDOUT
+        )
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -131,7 +143,7 @@ def make_server(tmp_path: Path) -> Iterator[Any]:
 
 
 def load_vectors(name: str) -> Any:
-    """The parsed golden vectors: a dict with `cases` for .json, a list of cases for .jsonl (the first line is the preface)."""
+    """The parsed golden vectors: a dict with `cases` for .json, a list of cases for .jsonl (line 1 is a preface)."""
     text = (VECTORS / name).read_text()
     if name.endswith(".jsonl"):
         return [json.loads(line) for line in text.splitlines()[1:]]
