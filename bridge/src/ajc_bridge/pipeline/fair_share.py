@@ -2,11 +2,15 @@
 
 A slot is held before an item is pulled, so nothing is leased that could not run. Idle queues hold at most one slot
 each, for the pull that waits for their next item; while others want more, they only look in for a moment.
+
+A queue that is known to have items and is busy fetching some will ask again within milliseconds: its share is kept for
+it meanwhile, else whoever happens to ask just then would take what belongs to others.
 """
 
 from __future__ import annotations
 
 import asyncio
+from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 import msgspec
@@ -27,16 +31,27 @@ class Grant(msgspec.Struct, frozen=True):
 class _Lane:
     """One queue's account."""
 
-    __slots__ = ("busy", "hungry", "leaving", "limit", "used", "waiter", "weight")
+    __slots__ = ("busy", "hungry", "leaving", "limit", "passed", "planned", "used", "waiter", "weight")
 
     def __init__(self, weight: int, limit: int) -> None:
         self.weight = weight
         self.limit = limit
         self.used = 0
         self.busy = 0
+        self.planned = 0
+        self.passed = 0
         self.hungry = False
         self.leaving = False
         self.waiter: asyncio.Future[Grant] | None = None
+
+    def share(self, weights: int) -> float:
+        """Return how much of its due one more slot would be; `weights` are those of all that want some.
+
+        A queue whose due is less than one slot gets one when it was passed over as often as that is fair.
+        """
+        if self.used == 0 and self.passed * self.weight >= weights:
+            return 0.0
+        return (self.used + 1) / self.weight
 
     @property
     def room(self) -> int:
@@ -56,8 +71,13 @@ class FairShare:
         self._scheduled = False
 
     def add(self, name: str, weight: int, limit: int) -> None:
-        """Let a queue take part."""
-        self._lanes[name] = _Lane(weight, limit)
+        """Let a queue take part, again if it had left."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._lanes[name] = _Lane(weight, limit)
+        else:  # what it still holds stays in its account
+            lane.leaving = False
+            self.change(name, weight, limit)
 
     def remove(self, name: str) -> None:
         """Let it take part no longer; slots that it still holds come back when they are released."""
@@ -107,19 +127,24 @@ class FairShare:
 
     def finish(self, name: str) -> None:
         """One item is done with: its slot is free."""
-        self._lanes[name].busy -= 1
+        lane = self._lanes[name]
+        lane.busy -= 1
         self._busy -= 1
-        self.release(name, 1)
+        self._give_back(name, lane, 1)
 
     def release(self, name: str, slots: int) -> None:
-        """Give back slots that got no item."""
+        """Give back slots that got no item: there were no more."""
         if slots:
             lane = self._lanes[name]
-            lane.used -= slots
-            self._used -= slots
-            if lane.leaving and lane.used == 0:
-                del self._lanes[name]
-            self._soon()
+            lane.hungry = False
+            self._give_back(name, lane, slots)
+
+    def _give_back(self, name: str, lane: _Lane, slots: int) -> None:
+        lane.used -= slots
+        self._used -= slots
+        if lane.leaving and lane.used == 0:
+            del self._lanes[name]
+        self._soon()
 
     @property
     def busy(self) -> int:
@@ -134,29 +159,46 @@ class FairShare:
 
     def _share_out(self) -> None:
         self._scheduled = False
-        waiting = {n: lane for n, lane in self._lanes.items() if lane.waiter is not None and not lane.waiter.done()}
-        granted = dict.fromkeys(waiting, 0)
-        free = self._total - self._used
-        eligible = [(n, lane) for n, lane in waiting.items() if lane.room > 0]
-        while free > 0 and eligible:
-            name, lane = min(eligible, key=_share) if len(eligible) > 1 else eligible[0]
-            take = min(free, lane.room) if len(eligible) == 1 and lane.hungry else 1
-            granted[name] += take
-            lane.used += take
-            self._used += take
-            free -= take
-            if not lane.hungry or lane.room <= 0:
-                eligible.remove((name, lane))
-        contended = any(lane.hungry for lane in waiting.values())
-        pulling = self._used - self._busy
-        roomy = not contended and (len(self._lanes) == 1 or (free > 0 and pulling <= max(1, self._total // 2)))
-        for name, slots in granted.items():
-            lane = waiting[name]
-            if slots and lane.waiter is not None:
-                lane.waiter.set_result(Grant(slots, IDLE_WAIT_SECONDS if roomy and not lane.hungry else 0.0))
+        asking = [lane for lane in self._lanes.values() if lane.waiter is not None and not lane.waiter.done()]
+        if asking:
+            self._grant(asking)
         self._journal.note(SlotsChanged(self._total, self._busy, self._used - self._busy))
 
+    def _grant(self, asking: list[_Lane]) -> None:
+        free, contended = self._plan(asking)
+        granted = sum(lane.planned for lane in asking)
+        self._used += granted
+        pulling = self._used - self._busy
+        roomy = not contended and (len(self._lanes) == 1 or (free > 0 and pulling <= max(1, self._total // 2)))
+        for lane in asking:
+            if lane.planned and lane.waiter is not None:
+                lane.used += lane.planned
+                lane.passed = 0
+                lane.waiter.set_result(Grant(lane.planned, IDLE_WAIT_SECONDS if roomy and not lane.hungry else 0.0))
+            elif lane.used == 0:
+                lane.passed += granted
 
-def _share(entry: tuple[str, _Lane]) -> float:
-    lane = entry[1]
-    return (lane.used + 1) / lane.weight
+    def _plan(self, asking: list[_Lane]) -> tuple[int, bool]:
+        """Say in `planned` what each asker gets; return what is left free, and whether anybody wants more than that."""
+        wanting = []
+        for lane in self._lanes.values():
+            lane.planned = 0
+            if (lane.hungry or lane in asking) and lane.room > 0 and not lane.leaving:
+                wanting.append(lane)
+        free = max(0, self._total - self._used)
+        if len(wanting) == 1:
+            (lane,) = wanting
+            lane.planned = min(free, lane.room if lane.hungry else 1)
+            return free - lane.planned, lane.hungry
+        weights = sum(lane.weight for lane in wanting)
+        queue = [(lane.share(weights), place, lane) for place, lane in enumerate(wanting)]
+        heapify(queue)
+        while free > 0 and queue:
+            _, place, lane = queue[0]
+            lane.planned += 1
+            free -= 1
+            if lane.hungry and lane.planned < lane.room:
+                heapreplace(queue, ((lane.used + lane.planned + 1) / lane.weight, place, lane))
+            else:
+                heappop(queue)
+        return free, any(lane.hungry for lane in wanting)
