@@ -116,7 +116,7 @@ def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
         # what keeps to the grammar of names needs no escapes
         return (
             f'{{"event_id":"{ksuid.serial(seconds)}","type":"{TaskStateChanged.TYPE}",'
-            f'"timestamp":"{Instant(seconds * _SECOND).rfc3339()}","task_id":"{task.id}","state":"{task.state}",'
+            f'"timestamp":"{_text_of(seconds)}","task_id":"{task.id}","state":"{task.state}",'
             f'"tries":{task.tries},"queue":"{queue}","task_type":"{task.type}",'
             f'"task_age":{max(_INT64_MIN, min(now - created, _INT64_MAX)):d}}}'
         ).encode()
@@ -124,7 +124,7 @@ def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
         _WrittenState(
             ksuid.serial(seconds),
             TaskStateChanged.TYPE,
-            Instant(seconds * _SECOND).rfc3339(),
+            _text_of(seconds),
             task.id,
             task.state,
             task.tries,
@@ -191,6 +191,11 @@ def decode_event(data: bytes) -> Event:
             event_id=read.event_id or "", timestamp=timestamp, name=read.name or "", component=read.component or ""
         )
     raise UnknownEvent("type", f"{read.type!r} is none that this version knows")
+
+
+@lru_cache(maxsize=8)
+def _text_of(seconds: int) -> str:
+    return Instant(seconds * _SECOND).rfc3339()
 
 
 @lru_cache(maxsize=1_024)

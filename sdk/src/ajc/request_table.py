@@ -7,34 +7,24 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from ajc.answers import STATUS, Answer
 from ajc.errors import AjcError, RequestTimeout, Unavailable
 
 _SWEEP_SECONDS: Final = 0.05
 
 
-class _Pending:
-    """One outstanding request."""
+class _Pending(msgspec.Struct, gc=False):
+    """One outstanding request: what reads its answer, and until when it waits. Made for every save, so it is cheap."""
 
-    __slots__ = ("deadline", "future", "many", "read", "seconds", "subject", "through_reconnect")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        read: Callable[[bytes, bytes | None], Any],
-        deadline: float,
-        subject: str,
-        seconds: float,
-        *,
-        through_reconnect: bool,
-    ) -> None:
-        self.future = future
-        self.read = read
-        self.deadline = deadline
-        self.subject = subject
-        self.seconds = seconds
-        self.many: list[Answer] | None = None
-        self.through_reconnect = through_reconnect
+    future: asyncio.Future[Any]
+    read: Callable[[bytes, bytes | None], Any]
+    deadline: float
+    subject: str
+    seconds: float
+    through_reconnect: bool
+    many: list[Answer] | None = None
 
 
 class RequestTable:
@@ -68,11 +58,9 @@ class RequestTable:
     ) -> asyncio.Future[Any]:
         """Return the future of the answer: `read` of it, or an error. With `many`, all but the last come there."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        pending = _Pending(
-            future, read, self._loop.time() + timeout, subject, timeout, through_reconnect=through_reconnect
+        self._table[token.encode()] = _Pending(
+            future, read, self._loop.time() + timeout, subject, timeout, through_reconnect, many
         )
-        pending.many = many
-        self._table[token.encode()] = pending
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
         return future

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
+import msgspec
+
 from ajc.connection import Connection
 from ajc.errors import Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
@@ -17,18 +19,13 @@ _REMEMBERED: Final = 8_192
 _ROOM_SECONDS: Final = 0.05
 
 
-class _Waiting:
+class _Waiting(msgspec.Struct, gc=False):
     """One request that waits for its reply."""
 
-    __slots__ = ("future", "task_id", "timer", "type")
-
-    def __init__(
-        self, future: asyncio.Future[ExecReply | None], timer: asyncio.TimerHandle, task_id: str, type_: str
-    ) -> None:
-        self.future = future
-        self.timer = timer
-        self.task_id = task_id
-        self.type = type_
+    future: asyncio.Future[ExecReply | None]
+    timer: asyncio.TimerHandle
+    task_id: str
+    type: str
 
 
 class NatsExchange:
