@@ -17,7 +17,7 @@ from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection
 from ajc.enqueue import Enqueue
 from ajc.entry import prepare
-from ajc.headers import encode_headers, parse_headers
+from ajc.headers import parse_headers
 from ajc.instant import Instant
 from ajc.subjects import task_subject
 from ajc.task_records import save_task
@@ -39,24 +39,63 @@ async def test_the_item_is_stored_as_go_stores_it(server: Any, name: str) -> Non
         assert item.data == case["stored_body"].replace(go_id, task_id).encode()
 
 
-async def test_the_writes_are_go_s_in_go_s_order(server: Any) -> None:
-    """Lifecycle `complete`: the record expecting none, its event, the item."""
-    wire = LIFECYCLE["complete"]["wire"][:3]
-    async with queue_of(server) as (client, queue):
-        seen: list[tuple[str, str]] = []
-        for subject in ("CHORIA_AJ.T.*", "CHORIA_AJ.E.task_state.*", f"CHORIA_AJ.Q.{queue}.*"):
+def shape(op: str, subject: str, headers: Any, body: str) -> Any:
+    """What must be alike: the place, the headers, the keys in their order, the state."""
+    keys = json.loads(body)
+    return op, subject.rpartition(".")[0], headers, list(keys), keys.get("state")
+
+
+@pytest.mark.parametrize("name", ["complete", "queue_error_no_queue", "queue_error_full", "discard_old_eviction"])
+async def test_the_writes_are_go_s_in_go_s_order(server: Any, name: str) -> None:
+    """Lifecycle: what the last enqueue of each scenario puts on the wire, until a worker comes."""
+    case = LIFECYCLE[name]
+    last = [entry for entry in case["wire"] if entry["op"] == "task_write"]
+    last_id = next(
+        entry["subject"] for entry in reversed(last) if entry["headers"]["Nats-Expected-Last-Subject-Sequence"] == "0"
+    ).rpartition(".")[2]
+    writes = ("task_write", "event", "item_write")
+    go = [entry for entry in case["wire"] if entry["op"] in writes and entry["subject"].endswith(last_id)]
+    del go[{"complete": 3, "discard_old_eviction": 3}.get(name, len(go)) :]
+
+    settings = case["queue"]
+    entries = max(0, settings["max_entries"])
+    when_full = "discard_old" if settings["discard_old"] else "reject"
+    async with queue_of(server, max_entries=entries, when_full=when_full) as (client, queue):
+        if name == "queue_error_no_queue":
+            await client.delete_queue(queue)
+        elif entries:
+            await client.enqueue("email:new", queue=queue)
+        seen: list[tuple[str, str, bytes | None, bytes]] = []
+        subjects = {
+            "task_write": "CHORIA_AJ.T.*",
+            "event": "CHORIA_AJ.E.task_state.*",
+            "item_write": f"CHORIA_AJ.Q.{queue}.*",
+        }
+        if name == "queue_error_no_queue":
+            del subjects["item_write"]  # a listener there would hide that nobody takes it
+        for op, subject in subjects.items():
             await client.connection.subscribe(
-                subject, lambda message: seen.append((message.subject, (message.headers or b"").decode()))
+                subject, lambda message, op=op: seen.append((op, message.subject, message.headers, message.body))
             )
-        task = await client.enqueue("email:new", {"to": "a@example.net"}, queue=queue)
+        task = ajc.new_task("email:new", {"to": "a@example.net"}, queue=queue)
+        _ = [found async for found in client.enqueue_many([task], return_errors=True)]
         await client.connection.flush()
-        mine = [(subject, headers) for subject, headers in seen if subject.endswith(task.id)]
-        go = [entry["subject"].replace("DEFAULT", queue).rpartition(".")[0] for entry in wire]
-        assert [subject.rpartition(".")[0] for subject, _ in mine] == go
-        assert mine[0][1] == encode_headers(wire[0]["headers"]).decode()
-        assert parse_headers(mine[2][1].encode()).get("Nats-Msg-Id") == task.id
-        record = await record_of(client, task.id)
-        assert list(json.loads(record.data)) == list(json.loads(wire[0]["task"]))
+        mine = [
+            shape(op, subject, dict(parse_headers(headers).items) if headers else {}, body.decode())
+            for op, subject, headers, body in seen
+            if subject.endswith(task.id)
+        ]
+        revision = [write[2]["Nats-Expected-Last-Subject-Sequence"] for write in mine if write[0] == "task_write"][-1]
+        wanted = []
+        for entry in go:
+            headers = dict(entry.get("headers", {}))
+            if "Nats-Msg-Id" in headers:
+                headers["Nats-Msg-Id"] = task.id
+            if headers.get("Nats-Expected-Last-Subject-Sequence", "0") != "0":
+                headers["Nats-Expected-Last-Subject-Sequence"] = revision
+            subject = entry["subject"].replace(".DEFAULT.", f".{queue}.")
+            wanted.append(shape(entry["op"], subject, headers, entry.get("task") or entry["body"]))
+        assert mine == wanted
 
 
 async def test_what_is_returned_is_what_is_stored(server: Any) -> None:

@@ -84,9 +84,14 @@ class Enqueue:
         reach("enqueue.event_sent")
         return await self.run_saved(revision)
 
-    async def run_saved(self, revision: int) -> Task:
-        """Send the item of a task that is saved with this revision and announced; else as `run`."""
+    async def run_saved(self, revision: int, refused: QueueFull | None = None) -> Task:
+        """Send the item of a task that is saved with this revision and announced; else as `run`.
+
+        `refused` is what its item met already: without a `wait` it is not sent again.
+        """
         try:
+            if refused is not None and not self._wait:
+                raise refused
             await self._send_item(revision)
         except _REFUSALS as error:
             reach("enqueue.refused")

@@ -16,7 +16,7 @@ from typing import Final
 from ajc.connection import Answer, Connection, read_pub_ack
 from ajc.enqueue import ANSWER_SECONDS, DEFAULT_TIMEOUT, Enqueue
 from ajc.entry import Entry, announce, prepare
-from ajc.errors import AjcError, Unavailable
+from ajc.errors import AjcError, QueueFull, Unavailable
 from ajc.failpoint import reach
 from ajc.task import Task
 from ajc.task_records import NEW_RECORD
@@ -192,6 +192,9 @@ class EnqueueMany:
         assert entry is not None
         try:
             duplicate = read_pub_ack(answer, entry.item_subject).duplicate
+        except QueueFull:
+            self._go_carefully(flight, refused=QueueFull(entry.task.queue))
+            return
         except AjcError:
             self._go_carefully(flight)
             return
@@ -212,21 +215,24 @@ class EnqueueMany:
             self._go_carefully(flight, lost=True)
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def _go_carefully(self, flight: _Flight, *, lost: bool = False) -> None:
+    def _go_carefully(self, flight: _Flight, *, lost: bool = False, refused: QueueFull | None = None) -> None:
         entry = flight.entry
         assert entry is not None
         self._answers.pop(flight.name, None)
         careful = Enqueue(self._connection, entry, wait=self._wait, timeout=self._timeout)
         careful.save_may_have_landed = lost
         careful.item_may_have_landed = lost and flight.revision is not None
-        running = self._loop.create_task(self._careful_way(flight, careful))
+        running = self._loop.create_task(self._careful_way(flight, careful, refused))
         self._careful.add(running)
         running.add_done_callback(self._careful.discard)
 
-    async def _careful_way(self, flight: _Flight, careful: Enqueue) -> None:
+    async def _careful_way(self, flight: _Flight, careful: Enqueue, refused: QueueFull | None) -> None:
         outcome: Task | AjcError = Unavailable("the enqueue was cancelled: whether the task is stored is unknown")
         try:
-            outcome = await (careful.run() if flight.revision is None else careful.run_saved(flight.revision))
+            if flight.revision is None:
+                outcome = await careful.run()
+            else:
+                outcome = await careful.run_saved(flight.revision, refused)
         except AjcError as error:
             outcome = error
         finally:
