@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from nats.js.errors import NotFoundError
 from chaos.history import Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
 
 STREAMS = ("CHORIA_AJ_TASKS", "CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ")
+LONG_DUE = 5.0
 TAPPED = ("CHORIA_AJ.E.task_state.*", "CHORIA_AJ.Q.>", "CHORIA_AJ.D.>", "CHORIA_AJ.DLQ.>")
 
 
@@ -140,8 +144,9 @@ async def waiting(client: Client, queues: list[str]) -> Waiting:
     """What is yet to be delivered, and what the server brought back.
 
     nats-server 2.15.1, killed, brings deleted messages back: an item below the acknowledgement floor of its consumer, a
-    delayed item below that of the queue's sourcing consumer, a schedule older than its own fired item. None of these is
-    ever delivered again; were a task left waiting for one, it would not end, and that is a rule of its own.
+    delayed item below that of the queue's sourcing consumer, a schedule that was replaced by another one and is long
+    due. None of these is ever delivered again; were a task left waiting for one, it would not end, and that is a rule
+    of its own.
     """
     items: list[str] = []
     schedules: list[str] = []
@@ -150,29 +155,36 @@ async def waiting(client: Client, queues: list[str]) -> Waiting:
         stream = f"CHORIA_AJ_Q_{queue}"
         info = await ask(client, f"CONSUMER.INFO.{stream}.WORKERS")
         pending = info["num_pending"] + info["num_ack_pending"]
-        for subject, sequence in (await sequences(client, stream)).items():
-            old = not pending and sequence <= info["ack_floor"]["stream_seq"]
+        for subject, message in (await messages(client, stream)).items():
+            old = not pending and message["seq"] <= info["ack_floor"]["stream_seq"]
             (leftovers if old else items).append(subject)
     floors: dict[str, int] = {}
     for consumer in (await ask(client, "CONSUMER.LIST.CHORIA_AJ_DELAY", b"{}")).get("consumers") or []:
         floors[consumer["config"].get("filter_subject", "").rpartition(".")[0]] = consumer["ack_floor"]["stream_seq"]
-    delayed = await sequences(client, "CHORIA_AJ_DELAY")
-    for subject, sequence in delayed.items():
-        fired = delayed.get(subject.replace("CHORIA_AJ.D.S.", "CHORIA_AJ.D.F."), 0)
-        old = sequence <= floors.get(subject.rpartition(".")[0], 0) or sequence < fired
+    for subject, message in (await messages(client, "CHORIA_AJ_DELAY")).items():
+        old = message["seq"] <= floors.get(subject.rpartition(".")[0], 0) or _long_due(message)
         (leftovers if old else schedules).append(subject)
     return Waiting(tuple(items), tuple(schedules), tuple(leftovers))
 
 
-async def sequences(client: Client, stream: str) -> dict[str, int]:
-    """Each subject that a stream holds, with the sequence of its last message."""
-    found: dict[str, int] = {}
+def _long_due(message: dict[str, Any]) -> bool:
+    """A schedule fires within a quarter of a second: one that is due for this long does not."""
+    at = re.search(rb"Nats-Schedule: @at (\d+-\d+-\d+T\d+:\d+:\d+)", base64.b64decode(message.get("hdrs", "")))
+    if at is None:
+        return False
+    due = datetime.fromisoformat(at[1].decode()).replace(tzinfo=UTC)
+    return (datetime.now(UTC) - due).total_seconds() > LONG_DUE
+
+
+async def messages(client: Client, stream: str) -> dict[str, dict[str, Any]]:
+    """The last message of each subject that a stream holds, as STREAM.MSG.GET gives it."""
+    found: dict[str, dict[str, Any]] = {}
     state = (await ask(client, f"STREAM.INFO.{stream}", b'{"subjects_filter":">"}')).get("state", {})
     for subject in sorted(state.get("subjects") or {}):
         query = json.dumps({"last_by_subj": subject}).encode()
         message = (await ask(client, f"STREAM.MSG.GET.{stream}", query)).get("message")
         if message is not None:  # else it went meanwhile
-            found[subject] = message["seq"]
+            found[subject] = message
     return found
 
 
