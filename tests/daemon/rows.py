@@ -78,6 +78,7 @@ QUEUES = (
     "Queues: a task store made by Go keeps every setting that we have no reason to change",
     "Queues: a Go queue whose name has a colon is refused with that reason",
     "Queues: items that reach Go's max_deliver are found and settled by the same decide()",
+    "Queues: shared streams that are removed under a running bridge are made again",
     "Rescue: orphaned and evicted tasks are found",
     "An item that waits is moved by the server itself, with no bridge running",
     "When a task's `queue` differs from the queue that held its item, the item's queue counts",

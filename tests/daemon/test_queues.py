@@ -7,7 +7,7 @@ from signal import SIGHUP
 import pytest
 from bridge_process import until
 from outside import SECOND, world_of
-from scripted_responder import done, failed
+from scripted_responder import done, failed, terminated
 
 from ajc.queue import Queue
 from ajc.topology import delete_queue, ensure_queue
@@ -134,6 +134,37 @@ async def test_a_wrong_file_is_told_and_the_old_one_stays(own_server, make_bridg
 
 
 @row("SIGHUP applies what can change while running, and says what cannot")
+async def test_a_setting_that_the_queue_cannot_take_leaves_everything_as_it_was(own_server, make_bridge, kind):
+    bridge = await make_bridge(own_server.url, '[queues.Q]\nstorage = "file"\npriority = 20').ready()
+    bridge.write('[queues.Q]\nstorage = "memory"\npriority = 30')
+    bridge.signal(SIGHUP)
+    line = await bridge.log("config.refused")
+    assert "storage" in line["lines"][0]
+    async with world_of(own_server.url, bridge) as world:
+        assert (await world.info("CHORIA_AJ_Q_Q"))["config"]["metadata"]["ajc.priority"] == "20"
+        await world.serve(kind, [done()])
+        await world.settled(await world.run(kind, queue="Q"), "complete")
+    bridge.write('[queues.Q]\nstorage = "file"\npriority = 40')
+    bridge.signal(SIGHUP)
+    line = await bridge.log("config.applied")
+    assert line["changed"] == ["queues.Q.priority"]
+
+
+@row("SIGHUP applies what can change while running, and says what cannot")
+async def test_a_reload_waits_for_a_server_that_is_away(own_server, make_bridge):
+    bridge = await make_bridge(own_server.url, "[queues.Q]\npriority = 20").ready()
+    own_server.stop()
+    await bridge.log("nats.disconnected")
+    bridge.write("[queues.Q]\npriority = 30")
+    bridge.signal(SIGHUP)
+    await bridge.log("bridge.trouble", where="reload")
+    own_server.start()
+    line = await bridge.log("config.applied")
+    assert line["changed"] == ["queues.Q.priority"]
+    await bridge.log("queue.configured", queue="Q", field="priority", before="20", after="30")
+
+
+@row("SIGHUP applies what can change while running, and says what cannot")
 async def test_the_log_level_follows(own_server, make_bridge, kind):
     async with world_of(own_server.url) as world:
         await ensure_queue(world.connection, Queue("Q"))
@@ -222,3 +253,22 @@ async def test_without_a_store_and_without_the_right_to_make_one_it_ends(own_ser
     assert "task store" in bridge.text() or "CHORIA_AJ_TASKS" in bridge.text()
     async with world_of(own_server.url) as world:
         assert (await world.connection.api("STREAM.NAMES")).get("streams") is None
+
+
+@row("Queues: shared streams that are removed under a running bridge are made again")
+@pytest.mark.parametrize("stream", ["CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ"])
+async def test_shared_streams_are_made_again(own_server, make_bridge, kind, stream):
+    config = '[queues.Q]\nbackoff = "quick"\n[backoff.quick]\nsteps = ["300ms"]\njitter = 0'
+    bridge = await make_bridge(own_server.url, config).ready()
+    async with world_of(own_server.url, bridge) as world:
+        await world.serve(kind, [failed("one", 100), failed("two", 100), done()])
+        await world.settled(await world.run(kind, queue="Q"), "complete")
+        await world.connection.api(f"STREAM.DELETE.{stream}")
+        await world.serve(f"{kind}-retry", [failed("again", 100), done()])
+        await world.serve(f"{kind}-stop", [terminated("stop")])
+        retried = await world.run(f"{kind}-retry", queue="Q")
+        stopped = await world.run(f"{kind}-stop", queue="Q")
+        assert (await world.settled(retried, "complete", seconds=40)).tries == 2
+        await world.settled(stopped, "terminated", seconds=40)
+        await world.until_letter("Q", stopped.id, 40)
+        assert bridge.running

@@ -100,7 +100,7 @@ async def test_a_queue_at_its_limit_gives_its_share(own_server, make_bridge, kin
         await bridge.ready()
         worker = await serve(world, kind, 0.3)
         await asyncio.gather(fill(world, "A", kind, 20), fill(world, "B", kind, 60))
-        await until(lambda: worker.now.get("A") == 2 and worker.now.get("B", 0) >= 5, 30, lambda: str(worker.most))
+        await until(lambda: worker.most.get("A") == 2 and worker.most.get("B", 0) >= 5, 30, lambda: str(worker.most))
         assert worker.most["A"] == 2
         assert worker.together <= 8
         assert bridge.metric("ajc_bridge_slots", state="busy") <= 8

@@ -92,8 +92,8 @@ async def test_requests_under_way_fail_when_the_connection_breaks(own_server, co
         await waiting
     assert connection.pending == 0
     own_server.start()
-    await until(lambda: connection.connected)
-    assert [state for state in states if state != "error"] == ["disconnected", "reconnected"]
+    await until(lambda: [state for state in states if state != "error"] == ["disconnected", "reconnected"])
+    assert connection.connected
     await connection.close()
 
 

@@ -237,33 +237,47 @@ class Daemon:
             await self._reload_now.wait()
             self._reload_now.clear()
             try:
-                await self._apply(self._reload())
+                await self._apply_surely(self._reload())
             except ConfigError as error:
                 self._note(happenings.ConfigRefused(tuple(error.lines)))
             except AjcError as error:
                 self._note(happenings.ConfigRefused((str(error),)))
 
+    async def _apply_surely(self, config: Config) -> None:
+        """Apply, however long the server is away, unless a newer reading is asked for meanwhile."""
+        while not self._reload_now.is_set():
+            try:
+                await self._apply(config)
+            except Unavailable as error:
+                self._note(happenings.Trouble("reload", str(error)))
+                await anyio.sleep(_PREPARE_PAUSE)
+            else:
+                return
+
     async def _apply(self, config: Config) -> None:
-        refused = restart_needed(self.config, config)
-        changed = [key for key in changed_keys(self.config, config) if key not in refused]
+        old = self.config
+        refused = restart_needed(old, config)
+        changed = [key for key in changed_keys(old, config) if key not in refused]
         # what cannot change while running stays as it was
+        fixed = {"name": old.bridge.name, "create": old.bridge.create, "replicas": old.bridge.replicas}
         config = config.model_copy(
             update={
-                "nats": self.config.nats,
-                "exec": self.config.exec,
-                "http": self.config.http,
-                "queues": {name: config.queues.get(name, old) for name, old in self.config.queues.items()},
+                "nats": old.nats,
+                "exec": old.exec,
+                "http": old.http,
+                "bridge": config.bridge.model_copy(update=fixed),
+                "queues": {name: config.queues.get(name, queue) for name, queue in old.queues.items()},
             }
         )
-        if config.log.level != self.config.log.level:
-            self.logs.level = config.log.level
-            self.journal.rewire()
-        self.config = config
         assert self._connection is not None  # only a serving daemon follows
         assert self._serving is not None
         _, changes = await prepare_stores(self._connection, config)
         self._note_changes(changes)
         await self._serving.apply(config)
+        if config.log.level != old.log.level:
+            self.logs.level = config.log.level
+            self.journal.rewire()
+        self.config = config
         self._note(happenings.ConfigApplied(tuple(changed), tuple(refused)))
 
     def _note_changes(self, changes: Iterable[Change]) -> None:

@@ -16,7 +16,7 @@ from ajc.subjects import is_queue
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
-from ajc_bridge.jetstream.queues import bind_queue, make_policy, served_names
+from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
 from ajc_bridge.pipeline.dispatch import ExecPolicy
@@ -86,6 +86,9 @@ class Serving:
         while True:
             await anyio.sleep(LOOK_SECONDS)
             try:
+                _, changes = await prepare_stores(self._connection, self.config)
+                for change in changes:  # somebody removed what all queues share
+                    self._ports.journal.note(QueueConfigured("", change.field, change.before, change.after))
                 for name in list(self._served):
                     await self._look_after(name, self._served[name])
                 await self.bind_all()
@@ -188,11 +191,18 @@ class Serving:
             await anyio.sleep(SCAN_PAUSE if seen else SCAN_SECONDS)
 
     async def apply(self, config: Config) -> None:
-        """Take up a new configuration: weights, limits, backoff, retention, the number of slots."""
-        self.config = config
+        """Take up a new configuration: weights, limits, backoff, retention, the number of slots.
+
+        Raises `InvalidValue` for a setting that a queue cannot take, and `Unavailable`: then the old one stays.
+        """
+        old, self.config = self.config, config
+        try:
+            for name, served in list(self._served.items()):
+                await self._look_after(name, served)
+        except AjcError:
+            self.config = old
+            raise
         self._share.resize(config.bridge.concurrency)
-        for name, served in list(self._served.items()):
-            await self._look_after(name, served)
 
     async def drain(self, seconds: float) -> int:
         """Take nothing in, let what runs end within `seconds`, put the rest back; return how many those were."""

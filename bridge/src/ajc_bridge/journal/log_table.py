@@ -17,7 +17,7 @@ LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warn": 30, "error": 4
 class Line(msgspec.Struct, frozen=True):
     """How a kind is logged.
 
-    `a_minute`: how many lines of one action, queue and type at most; the next line says how many were left out.
+    `a_minute`: how many lines of one action, queue, type and place at most; the next line says how many were left out.
     0: every one. `once_by`: one line for each value of this field, and no more, as long as the process lives.
     """
 
@@ -94,8 +94,8 @@ HEAD: Final = """# Logs
 Logs go to stderr: for people (`log.format = "console"`) or as one JSON object a line (`"json"`), from `log.level`
 on. Every line has `time`, `level`, `event` (a sentence, which may change) and `action` (a key, which does not); the
 other keys depend on the action. A task's ordinary life is logged at `debug` only; problems are `warn`. Where a
-limit is given, further lines with the same action, queue and type within a minute are left out, and the next one
-says how many, as `suppressed`; metrics count them all.
+limit is given, further lines with the same action, queue, type and `where` within a minute are left out, and the
+next one says how many, as `suppressed`; metrics count them all.
 
 | `action` | Level | Sentence | Keys | At most a minute |
 | --- | --- | --- | --- | --- |

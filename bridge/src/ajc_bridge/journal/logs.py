@@ -86,7 +86,7 @@ class Logs:
 
     def _spend(self, detail: happened.Detail, a_minute: int) -> int | None:
         """Return how many lines were left out before this one, None when this one is to be left out too."""
-        key = (detail.action, getattr(detail, "queue", ""), getattr(detail, "type", ""))
+        key = (detail.action, *(getattr(detail, name, "") for name in ("queue", "type", "where")))
         now = self._monotonic()
         budget = self._budgets.get(key)
         if budget is None:
