@@ -8,7 +8,7 @@ from ajc.errors import Conflict, MalformedItem, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.subjects import is_id
 from ajc.work_item import WorkItem
-from ajc_bridge.decision.admission import Admission, Arrival, Drop, Record, Run, Wait, admit
+from ajc_bridge.decision.admission import Admission, Arrival, Record, Run, Wait, admit
 from ajc_bridge.decision.outcome import TaskTooLarge
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import Attempt, decide
@@ -19,6 +19,8 @@ from ajc_bridge.ports import Lease, Ports
 
 REQUEST_HEADER_ROOM = 640
 """Bytes that a request's headers have at most, beside the names in them."""
+SETTLEMENT_ROOM = 512
+"""Bytes that a settlement may add to a record: its times, its words, a shortened error."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -40,8 +42,8 @@ class Settled(msgspec.Struct, frozen=True):
 async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitted | Settled | None:
     """Answer the arrival of an item; None when somebody else owns the task, or the lease is over.
 
-    A copy of the store that lags may have answered first: where that shows, the leader is asked and the decision made
-    anew.
+    A copy of the store that lags may have answered first: where that shows, or would never show, the leader is asked
+    and the decision made anew.
     """
     arrival = make_arrival(lease)
     item = arrival.item
@@ -57,8 +59,8 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
         if lease.lost:
             return None
         admission = admit(record, arrival, policy, ports.clock.now())
-        if isinstance(admission, Drop) and not leader and task_id:
-            continue
+        if task_id and not leader and not isinstance(admission, Run) and admission.transition.task is None:
+            continue  # an answer without a save has no revision that would show what the copy missed
         if not isinstance(admission, Run):
             _tell(ports, lease, record, admission)
             revision = record.revision if record is not None else 0
@@ -107,7 +109,7 @@ def make_arrival(lease: Lease, *, exhausted: bool = False) -> Arrival:
 def _limit(ports: Ports, type_: str, lease: Lease) -> int:
     """Return the most bytes of a record that can be saved and sent as a request, its headers beside it."""
     names = len(lease.subject_id) + 2 * len(type_) + len(lease.queue)
-    return min(ports.store.limit, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
+    return min(ports.store.limit - SETTLEMENT_ROOM, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
 
 
 def _tell(ports: Ports, lease: Lease, record: Record | None, admission: Admission) -> None:

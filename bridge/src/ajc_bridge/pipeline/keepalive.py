@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from ajc.errors import Unavailable
+from ajc.errors import AjcError
 from ajc_bridge.happenings import LeaseLost
 from ajc_bridge.ports import Clock, Journal, Lease, WorkQueue
 
@@ -65,7 +65,7 @@ class Keepalive:
         try:
             if not lease.lost:
                 await self._queue.renew(lease)
-        except Unavailable:
+        except AjcError:
             return  # looked at again in a moment, until it is over
         finally:
             self._renewing.discard(id(lease))

@@ -92,6 +92,10 @@ class Lane:
 
     def abandon(self) -> None:
         """Drop what still runs, unsettled: the leases end by themselves and the items come again."""
+        # one turn later: a task that is cancelled before its first step would never give back its slot
+        asyncio.get_running_loop().call_soon(self._cancel_all)
+
+    def _cancel_all(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
 
@@ -147,7 +151,7 @@ class Lane:
             admitted = await admit_item(ports, policy, lease)
             if isinstance(admitted, Settled):
                 task_id, transition = admitted.task_id, admitted.transition
-            elif admitted is None or lease.lost or ports.clock.monotonic() >= lease.until:
+            elif admitted is None or self._is_over(lease):
                 return  # the item comes again, here or elsewhere: to begin now would be to do it twice
             else:
                 task_id = admitted.attempt.active.id
@@ -155,6 +159,8 @@ class Lane:
                     self._dispatching.add(key)
                     if self._keepalive.short(lease):
                         await self._keepalive.renew(lease)
+                        if self._is_over(lease):
+                            return
                     outcome: Outcome = Interrupted()
                     if not self._interrupting:
                         outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted)
@@ -175,6 +181,9 @@ class Lane:
             self._share.finish(self._queue.queue)
             if not self._tasks:
                 self._idle.set()
+
+    def _is_over(self, lease: Lease) -> bool:
+        return lease.lost or self._ports.clock.monotonic() >= lease.until
 
     def _decide(self, admitted: Admitted, outcome: Outcome, policy: QueuePolicy) -> Transition:
         now, limit = self._ports.clock.now(), self._ports.store.limit

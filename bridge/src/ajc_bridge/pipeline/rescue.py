@@ -19,7 +19,7 @@ from ajc.task import FINAL_STATES
 from ajc_bridge.decision.admission import Record, Run, admit
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.rescue import GRACE_NS, rescue
-from ajc_bridge.happenings import Rescued
+from ajc_bridge.happenings import Rescued, Trouble
 from ajc_bridge.pipeline.admit import make_arrival
 from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Census, Lease, Ports, RecordScan, Stranded
@@ -60,20 +60,29 @@ class ExhaustedItems:
 
     async def run(self) -> None:
         """Settle what is given up, and sweep now and every half minute for what nobody was told of, until cancelled."""
-        pause = 0.0  # what was given up while no bridge ran is settled at once
+        clock = self._ports.clock
+        sweep = clock.monotonic()  # what was given up while no bridge ran is settled at once
         while True:
             items: list[Stranded] = []
             try:
-                with anyio.move_on_after(pause) as waiting:
-                    pause = SWEEP_SECONDS
+                with anyio.move_on_after(max(0.0, sweep - clock.monotonic())) as waiting:
                     item = await self._census.exhausted(await self._given_up.get())
                     items = [item] if item is not None else []
                 if waiting.cancelled_caught:
                     items = await self._census.stranded()
+                    sweep = clock.monotonic() + SWEEP_SECONDS
                 for stranded in items:
-                    await self._settle(stranded)
+                    await self._try(stranded)
             except Unavailable:
                 await anyio.sleep(1)  # the sweep finds again what was not settled
+
+    async def _try(self, item: Stranded) -> None:
+        try:
+            await self._settle(item)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  (one item's fault must not keep the others from their rescue)
+            self._ports.journal.note(Trouble(f"rescue of {item.subject_id}", f"{type(error).__name__}: {error}"))
 
     async def _settle(self, item: Stranded) -> None:
         policy = self._policy()
@@ -115,7 +124,12 @@ class OrphanedTasks:
         now = self._ports.clock.now()
         quiet = [task_id for task_id, since in self._suspects.items() if now - since > GRACE_NS]
         for task_id in quiet:
-            await self._look_at(task_id, policies, censuses, evicting)
+            try:
+                await self._look_at(task_id, policies, censuses, evicting)
+            except Unavailable:
+                raise  # still a suspect
+            except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon)
+                self._ports.journal.note(Trouble(f"rescue of {task_id}", f"{type(error).__name__}: {error}"))
         return len(records)
 
     async def _look_at(
@@ -125,21 +139,20 @@ class OrphanedTasks:
         censuses: Mapping[str, Census],
         evicting: Mapping[str, bool],
     ) -> None:
-        del self._suspects[task_id]
         record = await self._ports.store.load(task_id)
-        if record is None or record.task is None or record.task.state in FINAL_STATES:
+        task = record.task if record is not None else None
+        policy = policies.get(task.queue) if task is not None else None
+        census = censuses.get(task.queue) if task is not None else None
+        if record is None or task is None or task.state in FINAL_STATES or policy is None or census is None:
+            del self._suspects[task_id]  # over, or not of a queue of ours
             return
-        queue = record.task.queue
-        policy, census = policies.get(queue), censuses.get(queue)
-        if policy is None or census is None:
-            return  # not a queue of ours
         self._suspects[task_id] = self._ports.clock.now()
         if self._ports.clock.now() - record.stored_at < GRACE_NS or await census.has_item(task_id):
             return
         # read again after the look for its item: whoever saves it from now on makes the settlement fail by its revision
         record = await self._ports.store.load(task_id, leader=True)
         if record is not None:
-            await self._settle(record, policy, evicting=evicting.get(queue, False))
+            await self._settle(record, policy, evicting=evicting.get(task.queue, False))
 
     async def _settle(self, record: Record, policy: QueuePolicy, *, evicting: bool) -> None:
         transition = rescue(record, policy, self._ports.clock.now(), evicting=evicting)

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import anyio
 
-from ajc.errors import Conflict, Unavailable
+from ajc.errors import Conflict, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.task import Task
 from ajc.work_item import WorkItem
@@ -54,6 +54,11 @@ async def settle(
             except Conflict:
                 ports.journal.note(RevisionConflict(queue.queue, task_id))
                 return False
+            except TooLarge:
+                shorter = transition.shortened()
+                if shorter is transition:
+                    raise
+                return await settle(ports, queue, lease, task_id, shorter, revision=revision)
             reach("settle.saved")
             ports.journal.note(TaskSaved(task, queue.queue, revision))
             reach("settle.event_sent")
