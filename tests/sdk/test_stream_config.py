@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sdk_world import vectors
 
 from ajc.queue import Queue
@@ -164,3 +167,30 @@ def test_differences_name_what_was_given_and_is_another() -> None:
         "when_full": ("discard_old", "reject"),
         "priority": ("10", "1"),
     }
+
+
+@given(
+    st.builds(
+        Queue,
+        st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True),
+        max_tries=st.none() | st.integers(0, 2**31 - 1),
+        max_run_time=st.none() | st.timedeltas(timedelta(seconds=30), timedelta(days=300)),
+        lease=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(seconds=30)),
+        max_concurrent=st.none() | st.just(-1) | st.integers(1, 2**31 - 1),
+        max_entries=st.none() | st.integers(0, 2**63 - 1),
+        when_full=st.none() | st.sampled_from(["reject", "discard_old"]),
+        max_age=st.none() | st.just(0) | st.timedeltas(timedelta(seconds=1), timedelta(days=3000)),
+        priority=st.none() | st.integers(1, 100),
+        backoff=st.none() | st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20),
+        paused=st.none() | st.booleans(),
+        storage=st.none() | st.sampled_from(["file", "memory"]),
+        replicas=st.none() | st.integers(1, 5),
+    )
+)
+def test_what_is_written_is_read_back(queue: Queue) -> None:
+    stream, consumer = queue_stream_config(queue), queue_consumer_config(queue)
+    info = read_queue_info({"config": stream}, {"config": consumer})
+    assert differences(info, queue) == ()
+    assert info.name == queue.name
+    assert with_queue_settings(stream, queue) == stream
+    assert with_consumer_settings(consumer, queue) == consumer

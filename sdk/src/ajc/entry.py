@@ -14,7 +14,7 @@ from ajc.task_records import NEW_RECORD, check_task_size
 from ajc.work_item import WorkItem
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A task ready to be sent: everything that its two writes need."""
 
     task: Task

@@ -196,6 +196,11 @@ class KeepingClient(Client):
     there is.
     """
 
+    async def flush(self, timeout: int = 10) -> None:
+        """Wait until the server has read all that is pending: the first ping is written past it, the second is not."""
+        await super().flush(timeout)
+        await super().flush(timeout)
+
     async def _process_headers(self, headers: bytes | None) -> KeepingHeaders | None:
         if not headers:
             return None

@@ -29,6 +29,23 @@ _REFUSED_TIMES: Final = 2
 _REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
 
 
+class _PublicSubscription:
+    """A subscription of nats-py as it is."""
+
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
+
+    async def drain(self) -> None:
+        """End it once what was under way has come."""
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # closed, or no server to ask
+            await self._subscription.drain()
+
+    async def unsubscribe(self) -> None:
+        """End it; what is still under way is dropped."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self._subscription.unsubscribe()
+
+
 class PublicTransport:
     """nats-py through its public interface."""
 
@@ -183,8 +200,7 @@ class PublicTransport:
         async def hand_over(message: Msg) -> None:
             callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
 
-        subscription: Subscription = await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
-        return subscription
+        return _PublicSubscription(await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over)))
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
@@ -201,9 +217,7 @@ class PublicTransport:
     async def flush(self, timeout: float) -> None:
         """Wait until all is at the server."""
         await self._outgoing.join()
-        # nats-py writes the first ping past what is pending: only the second one's answer comes after that
         await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
-        await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]
 
     async def close(self) -> None:
         """Send what is pending and close."""
