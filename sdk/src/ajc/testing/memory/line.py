@@ -26,8 +26,8 @@ class Line:
     """
 
     def __init__(self) -> None:
-        self.latency: float | Callable[[], float] = 0.0
-        """Seconds from a call to its effect; 0 is one turn of the loop."""
+        self.latency: float | Callable[[str], float] = 0.0
+        """Seconds from a call to its effect, perhaps by the call's name; 0 is one turn of the loop."""
         self.calls: list[tuple[str, str]] = []
         """Every call that was sent, in order: its name, and whom it was about."""
         self.up = True
@@ -56,7 +56,7 @@ class Line:
 
     async def cross(self, call: str, key: str) -> BaseException | None:
         """Bring a call to the server, or raise; what is returned is raised once the call has taken effect."""
-        latency = self.latency() if callable(self.latency) else self.latency
+        latency = self.latency(call) if callable(self.latency) else self.latency
         self.calls.append((call, key))
         await asyncio.sleep(latency)
         if not self.up:
