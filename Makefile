@@ -32,6 +32,7 @@ lint: $(READY)  ## style, types, import directions, the compose file, the lock f
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy -p demo
+	$(BIN)/mypy tests/typing/api.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@! grep -nE '[a-z]+://|--(index-url|extra-index-url|find-links)' requirements/*.txt || { echo "a lock file names a place"; exit 1; }

@@ -1,7 +1,8 @@
 """KSUIDs, the ids of tasks and events: 27 base-62 characters that sort by their second of creation.
 
-20 bytes: big-endian seconds since 2014-05-13T16:53:20Z (unsigned, 32 bits), then 16 random bytes. svix-ksuid makes and reads
-them; what is added here is strictness (it reads any characters) and ids in series, since every save wants one for its event.
+20 bytes: big-endian seconds since 2014-05-13T16:53:20Z (unsigned, 32 bits), then 16 random bytes. svix-ksuid makes
+and reads them; what is added here is strictness (it reads any characters) and ids in series, since every save wants
+one for its event.
 """
 
 from __future__ import annotations
