@@ -9,7 +9,6 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import ajc
@@ -94,13 +93,17 @@ async def _letter(client: ajc.Client, task_id: str, *, letter_due: bool) -> str:
 
 
 async def perform(folder: Path, screen: Screen) -> bool:
-    """Start everybody, play, end everybody, and show the verdict."""
+    """Start everybody, play, end everybody, and show the verdict; a signal cancels it, and all are ended as well."""
+    playing = asyncio.current_task()
+    assert playing is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     with cast(folder) as players, screen:
         players.start_server()
         screen.say(f"nats-server on {players.url}")
         players.start_bridge()
         players.start_responders()
-        players.wait_until_ready()
+        await players.wait_until_ready()
         screen.say("the bridge, and three responders: SDK, shell script, plain nats-py")
         async with ajc.connect(players.url) as client:
             played = await play(client, players, screen)
@@ -117,22 +120,16 @@ async def perform(folder: Path, screen: Screen) -> bool:
 
 def main() -> int:
     """Run the demonstration; return 0 when what was seen is what was expected, 1 otherwise, 130 when interrupted."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     screen = Screen()
     with tempfile.TemporaryDirectory(prefix="ajc-demo-") as folder:
         try:
             return 0 if asyncio.run(perform(Path(folder), screen)) else 1
-        except KeyboardInterrupt:
+        except asyncio.CancelledError:
             screen.say("interrupted; no process is left")
             return 130
         except (NotPlayedError, ajc.AjcError) as error:
             screen.say(f"[bold red]{error}[/]")
             return 1
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -55,12 +55,12 @@ class Cast:
         """Start the one that comes later: any command will do."""
         self._start("tr a-z A-Z", self._exec("label:print", "tr", "a-z", "A-Z"))
 
-    def wait_until_ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the bridge serves its queues and the responders that say so are subscribed."""
         for queue in QUEUES:
-            self._wait_for("ajc-bridge", '"queue.bound"', f'"{queue}"')
+            await self._wait_for("ajc-bridge", '"queue.bound"', f'"{queue}"')
         for name in ("SDK", "shell script"):
-            self._wait_for(name, " serving ")
+            await self._wait_for(name, " serving ")
 
     def stop(self, seconds: float) -> dict[str, int | None]:
         """End all: asked, and after so many seconds killed with its group. Return the exit codes."""
@@ -90,14 +90,14 @@ class Cast:
         except OSError:
             return ""
 
-    def _wait_for(self, name: str, *words: str) -> None:
+    async def _wait_for(self, name: str, *words: str) -> None:
         """Wait until a process has written a line with these words."""
         until = time.monotonic() + _START_SECONDS
         while not self._said(name, *words):
             self.check()
             if time.monotonic() > until:
                 raise NotPlayedError(f"{name} is not ready after {_START_SECONDS:.0f} s:\n{self.last_words(name)}")
-            time.sleep(0.02)
+            await asyncio.sleep(0.02)
 
     def _said(self, name: str, *words: str) -> bool:
         with contextlib.suppress(OSError):
@@ -127,6 +127,4 @@ def cast(folder: Path) -> Iterator[Cast]:
     try:
         yield players
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it is ending already
         players.stop(_HURRIED_SECONDS)

@@ -85,7 +85,7 @@ def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals, tmp
         assert demo.look() >= 5
         demo.process.send_signal(number)
         code = demo.until_ended(20)
-        assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+        assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), output.read_text()
         # after SIGKILL the kernel tells the children, and they need a moment
         until = time.monotonic() + 20
         while demo.left() and time.monotonic() < until:
