@@ -1,0 +1,355 @@
+"""Tasks that no delivery would bring back: found, and settled by the same decisions as all others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pipes import MINUTE, SECOND, Pipe, make_task, until
+from typing import Any
+
+import pytest
+
+from ajc.errors import Conflict, Unavailable
+from ajc.work_item import WorkItem
+from ajc_bridge.happenings import Rescued, RevisionConflict, Trouble
+from ajc_bridge.pipeline import rescue as rescue_module
+from ajc_bridge.pipeline.rescue import SWEEP_SECONDS, ExhaustedItems, OrphanedTasks
+from ajc_bridge.ports import Lease
+
+# --- exhausted ------------------------------------------------------------------------------------------------------
+
+
+def capped(**policy: Any) -> Pipe:
+    """A queue as Go makes them: the server delivers an item once."""
+    pipe = Pipe(**policy)
+    pipe.source.max_deliver = 1
+    return pipe
+
+
+@asynccontextmanager
+async def watching(pipe: Pipe, *, told: bool = True) -> AsyncIterator[ExhaustedItems]:
+    exhausted = ExhaustedItems(pipe.ports, pipe.server.census("Q"), lambda: pipe.policy)
+    if told:
+        pipe.source.given_up.append(exhausted.given_up)
+    running = asyncio.ensure_future(exhausted.run())
+    await asyncio.sleep(0.001)
+    yield exhausted
+    assert not running.done(), "the watch has ended"
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+
+
+async def use_up(pipe: Pipe) -> None:
+    """Let every item come once, to nobody."""
+    got: list[Lease] = []
+    await pipe.end.pull(100, 0, got.append)
+    await asyncio.sleep(pipe.source.lease_seconds + 0.001)
+
+
+async def test_what_the_server_gives_up_is_settled_at_once() -> None:
+    pipe = capped()
+    pipe.enqueue(state="active", tries=1)
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, 1)
+    assert (pipe.task().state, pipe.letters) == ("expired", {"t1": "tries"})
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "t1", "tries")]
+    assert not pipe.line.names("queue.ack")  # nobody leases it
+
+
+@pytest.mark.parametrize(
+    ("state", "end", "letters"),
+    [
+        ("new", "expired", {"t1": "tries"}),
+        ("retry", "expired", {"t1": "tries"}),
+        ("complete", "complete", {}),
+        ("terminated", "terminated", {"t1": "terminated"}),
+    ],
+)
+async def test_each_state_has_its_end(state: str, end: str, letters: dict[str, str]) -> None:
+    pipe = capped()
+    pipe.enqueue(state=state, tries=1)
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, 1)
+    assert (pipe.task().state, pipe.letters) == (end, letters)
+
+
+async def test_an_item_without_a_record_and_one_that_cannot_be_read() -> None:
+    pipe = capped()
+    pipe.source.put("t1")
+    pipe.source.put("t2", b"{")
+    pipe.source.put("t3", WorkItem("a.b").encode())
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, 1)
+    assert pipe.letters == {"t2": "malformed_item", "t3": "malformed_item"}
+
+
+async def test_a_task_in_an_unknown_state_waits_with_a_fresh_item() -> None:
+    pipe = capped()
+    pipe.enqueue(state="somewhere")
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, 1)
+    assert ("Q", "t1") in pipe.server.delay.waiting
+    assert pipe.task().state == "somewhere"
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_nobody_was_told_of_is_swept_up(before: bool) -> None:
+    pipe = capped()
+    pipe.enqueue()
+    if before:
+        await use_up(pipe)
+    async with watching(pipe, told=False):
+        if not before:
+            await use_up(pipe)
+        await until(lambda: not pipe.source.items, 1 if before else SWEEP_SECONDS + 1)
+    assert pipe.letters == {"t1": "tries"}
+
+
+async def test_advisories_that_never_end_do_not_put_off_the_sweep() -> None:
+    pipe = capped()
+    async with watching(pipe, told=False) as exhausted:
+        pipe.enqueue()
+        await use_up(pipe)
+        for _ in range(8):
+            exhausted.given_up(4711)
+            await asyncio.sleep(SWEEP_SECONDS / 6)
+        assert not pipe.source.items
+
+
+async def test_an_item_that_is_gone_already() -> None:
+    pipe = capped()
+    async with watching(pipe) as exhausted:
+        exhausted.given_up(4711)
+        await asyncio.sleep(1)
+    assert not pipe.notes.details
+
+
+async def test_what_somebody_else_saved_meanwhile_stays_for_the_next_sweep() -> None:
+    pipe = capped()
+    pipe.enqueue()
+    async with watching(pipe):
+        pipe.line.fail("store.save", Conflict("task t1"))
+        await use_up(pipe)
+        await asyncio.sleep(1)
+        assert pipe.notes.of(RevisionConflict)
+        assert pipe.source.items
+        assert not pipe.notes.of(Rescued)
+        await until(lambda: not pipe.source.items, SWEEP_SECONDS)
+
+
+@pytest.mark.parametrize("call", ["census.exhausted", "store.load_leader", "census.forget", "census.stranded"])
+@pytest.mark.parametrize("times", [1, 5])
+async def test_a_call_that_fails_is_made_up_for_by_the_sweep(call: str, times: int) -> None:
+    pipe = capped()
+    pipe.enqueue()
+    pipe.line.fail(call, times=times)
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, (times + 1) * (SWEEP_SECONDS + 2))
+    assert pipe.letters == {"t1": "tries"}
+
+
+@pytest.mark.parametrize("call", ["store.save", "letters.publish"])
+async def test_a_settlement_that_is_hindered_goes_on_as_soon_as_it_can(call: str) -> None:
+    pipe = capped()
+    pipe.enqueue()
+    pipe.line.fail(call, times=5, landed=True)
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: not pipe.source.items, 10)
+    assert pipe.server.letters.stored["Q", "t1"].letter.reason == "tries"
+
+
+async def test_a_fault_with_one_item_leaves_the_others_their_rescue() -> None:
+    pipe = capped()
+    pipe.enqueue(id="t1")
+    pipe.enqueue(id="t2")
+    pipe.line.fail("store.load_leader", ValueError("boo"))
+    async with watching(pipe):
+        await use_up(pipe)
+        await until(lambda: len(pipe.source.items) == 1, 1)
+        assert pipe.notes.of(Trouble) == [Trouble("rescue of t1", "ValueError: boo")]
+        await until(lambda: not pipe.source.items, SWEEP_SECONDS + 1)
+
+
+# --- orphaned and evicted -------------------------------------------------------------------------------------------
+
+
+class Looker:
+    """`OrphanedTasks`, looking every few seconds as `serving` does."""
+
+    def __init__(self, pipe: Pipe, *, evicting: bool = False) -> None:
+        self.pipe = pipe
+        self.orphans = OrphanedTasks(pipe.ports, pipe.server.scan())
+        self.evicting = {"Q": evicting}
+
+    async def look(self) -> int:
+        return await self.orphans.look({"Q": self.pipe.policy}, {"Q": self.pipe.server.census("Q")}, self.evicting)
+
+    async def look_for(self, seconds: float) -> None:
+        end = self.pipe.server.clock.monotonic() + seconds
+        while self.pipe.server.clock.monotonic() < end:
+            await self.look()
+            await asyncio.sleep(5)
+
+
+def orphan(pipe: Pipe, task_id: str = "t1", **fields: Any) -> None:
+    pipe.store.put(task_id, make_task(pipe.now(), id=task_id, **fields).encode())
+
+
+async def test_a_task_whose_producer_died_before_its_item_gets_one() -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    looker = Looker(pipe)
+    await looker.look_for(55)
+    assert not pipe.source.items  # its item may be on its way
+    await looker.look_for(20)
+    assert set(pipe.source.items) == {"t1"}
+    assert pipe.task().state == "new"
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "t1", "requeued")]
+    await looker.look_for(200)
+    assert len(pipe.notes.of(Rescued)) == 1
+
+
+async def test_a_task_that_has_its_item_is_left_alone() -> None:
+    pipe = Pipe()
+    pipe.enqueue(id="t1")
+    orphan(pipe, "t2", state="retry", next_try_at=pipe.now().plus(3600 * SECOND))
+    await pipe.server.delay.schedule("Q", "t2", pipe.now().plus(3600 * SECOND), WorkItem("t2"))
+    await Looker(pipe).look_for(300)
+    assert not pipe.notes.of(Rescued)
+
+
+@pytest.mark.parametrize("state", ["complete", "expired", "terminated", "queue_error", "unreachable"])
+async def test_what_is_over_is_left_alone(state: str) -> None:
+    pipe = Pipe()
+    orphan(pipe, state=state)
+    looker = Looker(pipe)
+    await looker.look_for(300)
+    assert not pipe.notes.details
+    assert not looker.orphans._suspects
+
+
+async def test_what_cannot_be_read_and_what_is_not_ours_is_left_alone() -> None:
+    pipe = Pipe()
+    pipe.store.put("t1", b"{")
+    orphan(pipe, "t2", queue="OTHER")
+    orphan(pipe, "t3")
+    looker = Looker(pipe)
+    await looker.look()
+    pipe.store.remove("t3")
+    await looker.look_for(300)
+    assert not pipe.notes.of(Rescued)
+    assert not looker.orphans._suspects
+
+
+async def test_a_retry_without_an_item_is_scheduled_again() -> None:
+    pipe = Pipe()
+    due = pipe.now().plus(3600 * SECOND)
+    orphan(pipe, state="retry", tries=1, next_try_at=due)
+    await Looker(pipe).look_for(100)
+    assert pipe.server.delay.waiting["Q", "t1"] == (due, WorkItem("t1"))
+
+
+async def test_an_evicted_task_ends_with_a_letter() -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    await Looker(pipe, evicting=True).look_for(100)
+    assert (pipe.task().state, pipe.letters) == ("queue_error", {"t1": "queue_error"})
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "t1", "queue_error")]
+
+
+async def test_an_attempt_without_an_item_is_given_up_after_two_run_times() -> None:
+    pipe = Pipe(max_run_time_ns=5 * MINUTE)
+    orphan(pipe, state="active", tries=1, tried=pipe.now())
+    looker = Looker(pipe)
+    await looker.look_for(600)
+    assert pipe.task().state == "active"
+    await looker.look_for(200)
+    assert pipe.task().state == "retry"
+    assert pipe.source.items or pipe.server.delay.waiting
+
+
+async def test_a_task_that_is_saved_while_it_is_looked_at_is_somebody_elses() -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    looker = Looker(pipe, evicting=True)
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.latency = lambda call: 1.0 if call == "store.save" else 0.0
+    looking = asyncio.ensure_future(looker.look())
+    await asyncio.sleep(0.5)
+    pipe.store.put("t1", pipe.task().replace(state="active", tries=1).encode())
+    await looking
+    assert pipe.task().state == "active"
+    assert pipe.notes.of(RevisionConflict)
+    assert not pipe.notes.of(Rescued)
+
+
+async def test_a_record_that_vanishes_while_it_is_looked_at() -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    looker = Looker(pipe)
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.latency = lambda call: 1.0 if call == "census.has_item" else 0.0
+    looking = asyncio.ensure_future(looker.look())
+    await asyncio.sleep(0.5)
+    pipe.store.remove("t1")
+    await looking
+    assert not pipe.notes.of(Rescued)
+
+
+@pytest.mark.parametrize("call", ["scan.next", "store.load", "store.load_leader", "census.has_item"])
+async def test_a_call_that_fails_forgets_nobody(call: str) -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    looker = Looker(pipe)
+    pipe.line.fail(call)
+    with pytest.raises(Unavailable):
+        await looker.look_for(100)
+    await looker.look_for(200)
+    assert set(pipe.source.items) == {"t1"}
+
+
+async def test_a_fault_with_one_task_leaves_the_others_their_rescue() -> None:
+    pipe = Pipe()
+    orphan(pipe, "t1")
+    orphan(pipe, "t2")
+    pipe.line.fail("store.load", ValueError("boo"))
+    looker = Looker(pipe)
+    await looker.look_for(70)
+    assert pipe.notes.of(Trouble) == [Trouble("rescue of t1", "ValueError: boo")]
+    await looker.look_for(70)
+    assert set(pipe.source.items) == {"t1", "t2"}
+
+
+async def test_the_store_is_read_in_parts_to_its_end() -> None:
+    pipe = Pipe()
+    for number in range(600):
+        orphan(pipe, f"t{number}", state="complete")
+    looker = Looker(pipe)
+    assert [await looker.look() for _ in range(4)] == [256, 256, 88, 0]
+    orphan(pipe, "t9", state="complete")
+    assert [await looker.look() for _ in range(2)] == [1, 0]
+
+
+async def test_only_so_many_suspects_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With so many tasks waiting the rest of the store is read once some of them are over."""
+    monkeypatch.setattr(rescue_module, "_REMEMBERED", 10)
+    pipe = Pipe()
+    for number in range(300):
+        orphan(pipe, f"t{number}")
+    looker = Looker(pipe)
+    await looker.look_for(300)
+    assert len(looker.orphans._suspects) == len(pipe.source.items) == 256
+    for number in range(256):
+        orphan(pipe, f"t{number}", state="complete")
+    await looker.look_for(300)
+    assert len(pipe.source.items) == 300
