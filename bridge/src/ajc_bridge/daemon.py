@@ -207,7 +207,8 @@ class Daemon:
                 self._note(happenings.ConnectionClosed(text))
                 self._stop(NO_CONNECTION)
             case "error":
-                self._note(happenings.Trouble("nats", text))
+                connected = self._connection is not None and self._connection.connected
+                self._note(happenings.Trouble("nats", text) if connected else happenings.ConnectFailed(text))
             case _:
                 pass
 

@@ -255,6 +255,13 @@ class Connected(Detail, frozen=True, gc=False):
     version: str
 
 
+class ConnectFailed(Detail, frozen=True, gc=False):
+    """There is no connection, and an attempt to make one failed; the next one follows in half a second."""
+
+    action: ClassVar[str] = "nats.connect_failed"
+    text: str
+
+
 class Disconnected(Detail, frozen=True, gc=False):
     """The connection was lost; it is being sought again."""
 

@@ -20,6 +20,7 @@ _GRACE_SECONDS: Final = 3.0
 _RENEW_SECONDS: Final = 5.0
 _LOOK_IN_NS: Final = 10_000_000
 """No pull goes without an end: at the queue's own limit the server keeps one for ever, even one that would not wait."""
+_TURNS_PER_LEASE: Final = 50
 _STATUS: Final = b"NATS/1.0 "
 _ENDED: Final = (b"404", b"408")
 _GONE: Final = (b"409", b"503")
@@ -28,9 +29,12 @@ _GONE: Final = (b"409", b"503")
 class _Pull:
     """The pull under way."""
 
-    __slots__ = ("came", "deliver", "done", "token", "want")
+    __slots__ = ("came", "deliver", "done", "sent", "token", "want")
 
-    def __init__(self, token: str, want: int, deliver: Callable[[Lease], None], done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, token: str, want: int, deliver: Callable[[Lease], None], done: asyncio.Future[None], sent: float
+    ) -> None:
+        self.sent = sent
         self.token = token
         self.want = want
         self.came = 0
@@ -53,16 +57,25 @@ class JetStreamWorkQueue:
         self._pull: _Pull | None = None
         self._subscription: Subscription | None = None
         self._late: Callable[[Lease], None] | None = None
+        self._turns = (self._loop.time(), self._loop.time())
+        self._turning: asyncio.TimerHandle | None = None
 
     async def start(self, late: Callable[[Lease], None]) -> None:
         """Open the inbox of pulls. `late` takes items that come when no pull waits for them any more."""
         self._late = late
+        self._turn()
         self._subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
     async def stop(self) -> None:
         """Close the inbox. Nothing may be under way."""
+        if self._turning is not None:
+            self._turning.cancel()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+
+    def _turn(self) -> None:
+        self._turns = (self._turns[1], self._loop.time())
+        self._turning = self._loop.call_later(min(self.lease_seconds / _TURNS_PER_LEASE, 1.0), self._turn)
 
     def connection_lost(self) -> None:
         """End the pull under way: the server has forgotten it with the connection."""
@@ -73,7 +86,7 @@ class JetStreamWorkQueue:
         """Pull; see `ports.WorkQueue.pull`. Raises `Unavailable` when the consumer is gone or does not answer."""
         self._count += 1
         token = f"{self._inbox}{self._count:x}"
-        pull = self._pull = _Pull(token, want, deliver, self._loop.create_future())
+        pull = self._pull = _Pull(token, want, deliver, self._loop.create_future(), self._loop.time())
         expires = max(int(wait * 1e9), _LOOK_IN_NS)
         body = b'{"batch": %d, "no_wait": true, "expires": %d}' % (want, expires)
         try:
@@ -109,6 +122,10 @@ class JetStreamWorkQueue:
 
     def _item(self, subject: bytes, reply: bytes, body: bytes) -> None:
         now = self._loop.time()
+        pull = self._pull
+        # when the process was stopped, the item lay in the socket, perhaps since the turn before the last one; but no
+        # longer than since it was asked for
+        since = self._turns[0] if pull is None else max(self._turns[0], pull.sent)
         fields = reply.rsplit(b".", 5)
         lease = Lease(
             self.queue,
@@ -117,18 +134,16 @@ class JetStreamWorkQueue:
             int(fields[1]),
             int(fields[5]),
             reply.decode(),
-            now + self.lease_seconds,
+            since + self.lease_seconds,
             now,
         )
-        pull = self._pull
-        if pull is None:
-            if self._late is not None:
-                self._late(lease)
-            return
-        pull.came += 1
-        if pull.came >= pull.want and not pull.done.done():
-            pull.done.set_result(None)
-        pull.deliver(lease)
+        deliver = self._late if pull is None else pull.deliver
+        if pull is not None:
+            pull.came += 1
+            if pull.came >= pull.want and not pull.done.done():
+                pull.done.set_result(None)
+        if deliver is not None and lease.until > now:  # else it is somebody else's by now
+            deliver(lease)
 
     def ack(self, lease: Lease) -> None:
         """Acknowledge, without waiting: a lost ack leads to a redelivery, which finds the final state."""
