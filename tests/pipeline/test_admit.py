@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pipes import MINUTE, SECOND, Pipe, make_task
 
 import pytest
+from pipeline_world import MINUTE, SECOND, Pipe, make_task
 
 from ajc.errors import Conflict, TooLarge
 from ajc.task import Task

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pipes import MINUTE, SECOND, SUBJECT, SUCCESS, Pipe, takes
 
 import pytest
+from pipeline_world import MINUTE, SECOND, SUBJECT, SUCCESS, Pipe, takes
 
 from ajc.errors import TooLarge
 from ajc.exchange import ExecReply, ExecRequest

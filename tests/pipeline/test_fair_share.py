@@ -6,12 +6,12 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from pipes import Notes, assert_at_rest
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline_world import Notes, assert_at_rest
 
 from ajc.testing import run_virtually
 from ajc_bridge.happenings import SlotsChanged

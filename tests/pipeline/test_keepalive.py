@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pipes import LEASE_SECONDS, SECOND, Pipe
 
 import pytest
+from pipeline_world import LEASE_SECONDS, SECOND, Pipe
 
 from ajc.errors import StoreError
 from ajc_bridge.happenings import LeaseLost
@@ -135,6 +135,16 @@ async def test_a_lost_lease_is_not_renewed() -> None:
     lease.lost = True
     await keepalive.renew(lease)
     assert not pipe.line.names("queue.renew")
+
+
+async def test_a_lease_that_its_queue_knows_to_be_over_is_let_go_in_silence() -> None:
+    pipe = Pipe()
+    async with keeping(pipe, renews=False) as keepalive:
+        lease = await held(pipe, keepalive)
+        lease.lost = True
+        await asyncio.sleep(LEASE_SECONDS + 1)
+        assert not keepalive._leases
+        assert not pipe.notes.of(LeaseLost)
 
 
 async def test_another_lease_time_is_kept_by_from_then_on() -> None:

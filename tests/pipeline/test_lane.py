@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pipes import (
+
+import pytest
+from pipeline_world import (
     LEASE_SECONDS,
     MINUTE,
     QUEUE,
@@ -17,8 +19,6 @@ from pipes import (
     takes,
     until,
 )
-
-import pytest
 
 from ajc.errors import AjcError
 from ajc.exchange import ExecReply, ExecRequest
@@ -305,6 +305,34 @@ async def test_an_item_that_is_taken_over_is_settled_by_its_new_owner_alone() ->
     await ended(bridge)
 
 
+async def test_an_item_that_need_not_run_is_settled() -> None:
+    pipe = Pipe()
+    bridge = started(pipe)
+    pipe.enqueue(id="t1", deadline=pipe.now().plus(-SECOND))
+    pipe.enqueue(id="t2", state="complete")
+    pipe.source.put("t3")
+    await until(lambda: not pipe.source.items)
+    assert pipe.letters == {"t1": "deadline"}
+    assert not pipe.exchange.requests
+    await ended(bridge)
+
+
+async def test_an_item_whose_lease_ended_while_it_was_admitted_is_left_to_its_next_delivery() -> None:
+    pipe = Pipe(lease_ns=5 * SECOND)
+    pipe.exchange.answer(SUBJECT, SUCCESS)
+    bridge = started(pipe)
+    pipe.line.latency = lambda call: 6.0 if call == "store.load" else 0.0
+    pipe.enqueue()
+    await asyncio.sleep(0.5)
+    bridge.lanes[QUEUE]._keepalive.renews = False
+    await until(lambda: pipe.notes.of(LeaseLost))
+    pipe.line.latency = 0.0
+    bridge.lanes[QUEUE]._keepalive.renews = True
+    await until(lambda: not pipe.source.items)
+    assert (pipe.task().state, pipe.task().tries) == ("complete", 1)
+    await ended(bridge)
+
+
 async def test_a_fault_in_one_item_is_told_of_and_leaves_the_others_alone() -> None:
     pipe = Pipe()
 
@@ -495,6 +523,22 @@ async def test_a_run_that_is_cancelled_ends_at_once() -> None:
     await asyncio.sleep(0.01)
     assert_at_rest(bridge.share)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_two_idle_lanes_with_one_slot_look_in_by_turns() -> None:
+    pipe = Pipe()
+    pipe.exchange.answer(SUBJECT, SUCCESS)
+    pipe.server.add_queue("P", lease_ns=30 * SECOND)
+    bridge = started(pipe, slots=1)
+    bridge.lane("P")
+    await asyncio.sleep(60)
+    pulls = [queue for name, queue in pipe.line.calls if name == "queue.pull"]
+    assert 200 <= pulls.count("Q") <= 700
+    assert 200 <= pulls.count("P") <= 700
+    for queue in ("P", "Q"):
+        pipe.server.enqueue(make_task(pipe.now(), id=queue, queue=queue))
+    await until(lambda: states(pipe, ["P", "Q"]) == {"complete"}, 1)
+    await ended(bridge)
 
 
 async def test_two_lanes_share_slots_and_one_that_is_let_go_leaves_them_to_the_other() -> None:

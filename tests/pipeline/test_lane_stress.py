@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from pipes import SECOND, SUBJECT, SUCCESS, Bridge, Notes, Record, assert_at_rest, make_task
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline_world import SECOND, SUBJECT, SUCCESS, Bridge, Notes, Record, assert_at_rest, make_task
 
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.task import FINAL_STATES
@@ -128,7 +128,7 @@ class Trial:
 
 
 @pytest.mark.parametrize("two", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_happens_every_task_comes_to_its_end_and_every_slot_comes_back(two: bool, seed: int) -> None:
     async def scenario() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pipes import MINUTE, SECOND, Pipe, make_task, until
 from typing import Any
 
 import pytest
+from pipeline_world import MINUTE, SECOND, Pipe, make_task, until
 
 from ajc.errors import Conflict, Unavailable
 from ajc.work_item import WorkItem

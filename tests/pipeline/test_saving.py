@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pipes import Pipe
 
 import pytest
+from pipeline_world import Pipe
 
 from ajc.errors import Conflict, TooLarge, Unavailable
 from ajc_bridge.happenings import SaveFailed, Trouble

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pipes import MINUTE, SECOND, Pipe
 
 import pytest
+from pipeline_world import MINUTE, SECOND, Pipe
 
 from ajc.errors import Conflict, TooLarge
 from ajc.task import Task
@@ -174,6 +174,16 @@ async def test_a_discarded_task_leaves_its_letter_alone() -> None:
     assert pipe.store.get("t1") is None
     assert pipe.letters == {"t1": "tries"}
     assert [(saved.task.state, saved.revision) for saved in pipe.notes.of(TaskSaved)] == [("expired", 0)]
+
+
+async def test_a_task_that_ended_well_may_leave_nothing_at_all() -> None:
+    pipe = Pipe()
+    lease, task, revision = await running(pipe)
+    transition = Transition(reason="complete", task=task.replace(state="complete"), discard=True)
+    assert await settle(pipe.ports, pipe.end, lease, "t1", transition, revision=revision)
+    assert pipe.store.get("t1") is None
+    assert not pipe.letters
+    assert not pipe.source.items
 
 
 @pytest.mark.parametrize("make", [completed, retried, expired, everything, put_back])

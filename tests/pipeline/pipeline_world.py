@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
-
-import msgspec
 
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.task import Task
 from ajc.testing.memory import MemoryServer, MemoryWorkQueue
-from ajc.work_item import WorkItem
-from ajc_bridge import happenings
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.backoff import Backoff
 from ajc_bridge.decision.policy import QueuePolicy
@@ -177,6 +173,3 @@ def assert_at_rest(share: FairShare) -> None:
     """Every slot is back."""
     assert (share._used, share._busy) == (0, 0)
     assert all((lane.used, lane.busy) == (0, 0) for lane in share._lanes.values())
-
-
-__all__ = ["Sequence", "WorkItem", "happenings", "msgspec"]
