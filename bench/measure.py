@@ -86,6 +86,9 @@ class Bench:
     def start_floor(self, queues: list[str], concurrency: int = 200) -> subprocess.Popen[bytes]:
         return self.start(str(HERE / "floor.py"), str(self.server.port), queues[0], str(concurrency))
 
+    def start_coroutine_floor(self, queues: list[str], concurrency: int = 200) -> subprocess.Popen[bytes]:
+        return self.start(str(HERE / "floor_coroutines.py"), str(self.server.port), queues[0], str(concurrency))
+
     def start_bridge(self, queues: list[str], concurrency: int = 200) -> subprocess.Popen[bytes]:
         config = self.folder / f"{queues[0]}.toml"
         lines = [f'[nats]\nurl = "{self.server.url}"', f"[bridge]\nconcurrency = {concurrency}"]

@@ -31,6 +31,7 @@ async def throughput(bench: Bench, rounds: int, tasks: int, seen: dict[str, list
         for name, start, queues in (
             ("floor", bench.start_floor, 1),
             ("bridge", bench.start_bridge, 1),
+            ("asyncio", bench.start_coroutine_floor, 1),
             ("bridge20", bench.start_bridge, 20),
         ):
             run = await bench.run(start, tasks, queues)
@@ -40,7 +41,9 @@ async def throughput(bench: Bench, rounds: int, tasks: int, seen: dict[str, list
     floor, bridge, twenty = seen["floor"], seen["bridge"], seen["bridge20"]
     ratio = statistics.median(b.rate / f.rate for b, f in zip(bridge, floor, strict=True))
     spread = statistics.median(t.rate / b.rate for t, b in zip(twenty, bridge, strict=True))
+    natural = statistics.median(b.rate / c.rate for b, c in zip(bridge, seen["asyncio"], strict=True))
     rates = f"{median_rate(bridge):.0f}/s of the floor's {median_rate(floor):.0f}/s; the aim is 0.75"
+    rates += f"; {natural:.2f} of the floor with a coroutine a task ({median_rate(seen['asyncio']):.0f}/s)"
     return [
         Row.at_least("tasks/s, of the floor", 0.6, ratio, "", rates),
         Row.at_most("CPU a task, bridge", 180, statistics.median(run.cpu_us for run in bridge), "us"),
