@@ -6,6 +6,9 @@
     async def test_end_to_end(ajc_server):
         async with ajc.connect(ajc_server.url) as client: ...
 
+    def test_an_hour_of_retries():
+        ajc.testing.run_virtually(scenario())  # sleeps take no time; MemoryServer has the bridge's ports in memory
+
 pytest finds the fixture `ajc_server` by itself once the package is installed; `ajc_session_server` is one server for
 the whole run.
 """
