@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -165,11 +166,21 @@ class Session:
 
 
 def look_only(line: str) -> bool:
-    """Tell whether a command is not run here, only checked: `make`, `docker compose`, the environment's activation."""
-    if line.startswith("make "):
-        subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return True
-    if line.startswith("docker compose "):
-        assert (ROOT / "docker-compose.yml").exists()
-        return True
-    return line.startswith(". .venv/")
+    """Tell whether a command is not run here, only checked: `make`, `docker compose`, benches, the activation."""
+    words = shlex.split(line, comments=True)
+    match words[:2]:
+        case ["make", _]:
+            subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        case ["docker", "compose"]:
+            assert (ROOT / "docker-compose.yml").exists()
+        case [".venv/bin/python", program]:
+            told = subprocess.run(
+                [sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            for option in words[2:]:
+                assert not option.startswith("-") or option in told.stdout, f"{program} has no {option}"
+        case [".", ".venv/bin/activate"]:
+            pass
+        case _:
+            return False
+    return True
