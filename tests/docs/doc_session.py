@@ -167,7 +167,10 @@ class Session:
 
 def look_only(line: str) -> bool:
     """Tell whether a command is not run here, only checked: `make`, `docker compose`, benches, the activation."""
-    words = shlex.split(line, comments=True)
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        return False  # a part of something longer
     match words[:2]:
         case ["make", _]:
             subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
