@@ -124,6 +124,7 @@ class Daemon:
             group.start_soon(serving.keep_bound)
             group.start_soon(serving.watch)
             group.start_soon(serving.rescue)
+            group.start_soon(serving.tidy)
             group.start_soon(self._follow_configuration)
             await self._stop.event.wait()
             group.cancel_scope.cancel()
@@ -202,6 +203,8 @@ class Daemon:
             case "reconnected":
                 for adapter in self._limited:
                     adapter.reconnected()
+                if self._serving is not None:
+                    self._serving.reconnected()
                 self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
             case "closed":
                 self._note(happenings.ConnectionClosed(text))

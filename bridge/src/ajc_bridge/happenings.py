@@ -167,6 +167,14 @@ class Rescued(Detail, frozen=True, gc=False):
     reason: str
 
 
+class RemainsCleared(Detail, frozen=True, gc=False):
+    """Messages that a killed server had brought back were removed again; they would never have been delivered."""
+
+    action: ClassVar[str] = "queue.remains_cleared"
+    queue: str
+    messages: int
+
+
 class UnknownState(Detail, frozen=True, gc=False):
     """A task in a state that this version does not know; logged once per word."""
 

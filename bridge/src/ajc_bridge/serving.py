@@ -14,9 +14,10 @@ from ajc.errors import AjcError, InvalidName, NotFound, Unavailable
 from ajc.queue import QueueInfo
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
-from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
+from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, RemainsCleared, Trouble
 from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
+from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
 from ajc_bridge.pipeline.dispatch import ExecPolicy
@@ -26,6 +27,7 @@ from ajc_bridge.pipeline.rescue import SCAN_PAUSE, SCAN_SECONDS, ExhaustedItems,
 from ajc_bridge.ports import Ports
 
 LOOK_SECONDS: Final = 10.0
+TIDY_SECONDS: Final = 15.0
 _INTERRUPTED_SECONDS: Final = 5.0
 
 
@@ -61,11 +63,17 @@ class Serving:
         self._share = FairShare(config.bridge.concurrency, ports.journal)
         self._served: dict[str, _Served] = {}
         self._missing: dict[str, str] = {}
+        self._may_be_back = asyncio.Event()
+        self._may_be_back.set()
 
     @property
     def running(self) -> int:
         """Items that are being worked on, all queues together."""
         return sum(served.lane.running for served in self._served.values())
+
+    def reconnected(self) -> None:
+        """Look again at what the server has: it may have been killed."""
+        self._may_be_back.set()
 
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""
@@ -189,6 +197,21 @@ class Serving:
                 except Unavailable:
                     seen = 0  # looked at again
             await anyio.sleep(SCAN_PAUSE if seen else SCAN_SECONDS)
+
+    async def tidy(self) -> None:
+        """Remove what a killed server brought back: once at the start and after each reconnect, until cancelled."""
+        while True:
+            await self._may_be_back.wait()
+            self._may_be_back.clear()
+            await anyio.sleep(TIDY_SECONDS)  # the server has taken up its own work again by then
+            for name in list(self._served):
+                try:
+                    removed = await Remains(self._connection, name).clear()
+                except Unavailable:
+                    self._may_be_back.set()  # looked at again
+                    continue
+                if removed:
+                    self._ports.journal.note(RemainsCleared(name, removed))
 
     async def apply(self, config: Config) -> None:
         """Take up a new configuration: weights, limits, backoff, retention, the number of slots.

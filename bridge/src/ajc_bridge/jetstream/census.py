@@ -19,6 +19,7 @@ from ajc.instant import Instant
 from ajc.topology import read_queue
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record
+from ajc_bridge.jetstream.remains import is_overdue
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record, read_direct_headers
 from ajc_bridge.ports import Stranded
 
@@ -111,10 +112,11 @@ class JetStreamCensus:
         )
         for stream, subject in places:
             try:
-                await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+                answer = await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
             except NotFound:
                 continue
-            return True
+            if not is_overdue(answer["message"], Instant.now()):
+                return True
         return False
 
     async def _item(self, query: dict[str, Any]) -> Stranded | None:

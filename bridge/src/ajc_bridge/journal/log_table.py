@@ -43,6 +43,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.Draining: Line("info", "draining: no further task is taken"),
     happened.Drained: Line("info", "drained"),
     happened.Stopped: Line("info", "stopped"),
+    happened.RemainsCleared: Line("info", "removed what a killed server had brought back"),
     happened.ConnectFailed: Line("warn", "cannot connect to NATS; trying again", 2),
     happened.Trouble: Line("error", "something failed that should not have", 10),
     happened.PullFailed: Line("warn", "pull failed; trying again", 10),
