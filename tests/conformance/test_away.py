@@ -50,7 +50,7 @@ async def test_without_a_server_every_call_is_unavailable(ports_that_break: Open
             name: outcome for name, outcome in zip(calls, outcomes, strict=True) if not isinstance(outcome, Unavailable)
         }
         assert not unlike
-        queue.port.ack(leases[0])  # lost in silence, or kept until it is back
+        queue.port.ack(leases[0])  # lost in silence: kept until it is back, it might meet another delivery
         queue.port.nak(leases[1])
 
         await world.come_back()

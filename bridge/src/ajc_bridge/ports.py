@@ -104,8 +104,13 @@ class Exchange(Protocol):
     def limit(self) -> int:
         """The most bytes that a request may have, headers and body together."""
 
-    def request(self, subject: str, request: ExecRequest, until: float) -> Awaitable[ExecReply | None]:
-        """Send the request and wait for its reply; None when none came until then."""
+    def request(
+        self, subject: str, request: ExecRequest, until: float, *, send_by: float | None = None
+    ) -> Awaitable[ExecReply | None]:
+        """Send the request and wait for its reply; None when none came until then.
+
+        It waits for a server to send it to until `send_by` at most, then raises `Unavailable`: it never left.
+        """
 
 
 class Stranded(msgspec.Struct, frozen=True):

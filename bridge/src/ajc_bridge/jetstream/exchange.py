@@ -56,14 +56,16 @@ class NatsExchange:
         """Take up the limit of the server at the other end, which may be another one."""
         self._limit = self._connection.max_payload
 
-    def request(self, subject: str, request: ExecRequest, until: float) -> Awaitable[ExecReply | None]:
+    def request(
+        self, subject: str, request: ExecRequest, until: float, *, send_by: float | None = None
+    ) -> Awaitable[ExecReply | None]:
         """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.
 
         Raises `Unavailable` when the request never left.
         """
         if self._connection.connected and self._connection.room:
             return self._send(subject, request, until)
-        return self._send_later(subject, request, until)
+        return self._send_later(subject, request, until, until if send_by is None else min(until, send_by))
 
     def _send(self, subject: str, request: ExecRequest, until: float) -> asyncio.Future[ExecReply | None]:
         self._next += 1
@@ -74,11 +76,11 @@ class NatsExchange:
         self._table[token] = _Waiting(future, timer, request.task_id, request.type)
         return future
 
-    async def _send_later(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+    async def _send_later(self, subject: str, request: ExecRequest, until: float, send_by: float) -> ExecReply | None:
         """Send as soon as there is a server and room in the send buffer."""
-        while self._loop.time() < until:
+        while self._loop.time() < send_by:
             await asyncio.sleep(_ROOM_SECONDS)
-            if self._connection.connected and self._connection.room:
+            if self._connection.connected and self._connection.room and self._loop.time() < send_by:
                 return await self._send(subject, request, until)
         raise Unavailable("no server, or no room in the send buffer, in time")
 

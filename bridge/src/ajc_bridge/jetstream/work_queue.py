@@ -83,7 +83,16 @@ class JetStreamWorkQueue:
             self._pull.done.set_exception(Unavailable("the connection broke during a pull"))
 
     async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
-        """Pull; see `ports.WorkQueue.pull`. Raises `Unavailable` when the consumer is gone or does not answer."""
+        """Pull; see `ports.WorkQueue.pull`. Raises `Unavailable` when the consumer is gone or does not answer.
+
+        Without a connection it waits a moment for one: a pull that is kept until then would bring items for no slot.
+        """
+        if not self._connection.connected:
+            try:
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await self._connection.wait_connected()
+            except TimeoutError:
+                raise Unavailable("there is no server to pull from") from None
         self._count += 1
         token = f"{self._inbox}{self._count:x}"
         pull = self._pull = _Pull(token, want, deliver, self._loop.create_future(), self._loop.time())
@@ -158,6 +167,8 @@ class JetStreamWorkQueue:
             # another delivery may be running: the server would take this ack for it
             lease.lost = True
             return
+        if not self._connection.connected:
+            return  # kept until there is a connection, it might come when another delivery runs
         try:
             self._connection.publish(lease.token, body)
         except Unavailable:
@@ -165,6 +176,8 @@ class JetStreamWorkQueue:
 
     async def renew(self, lease: Lease) -> None:
         """Send +WPI and wait for the server's word; the lease counts from when it was sent."""
+        if not self._connection.connected:
+            raise Unavailable("there is no server to renew a lease at")
         sent = self._loop.time()
         await self._connection.request(lease.token, b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
         lease.until = sent + self.lease_seconds

@@ -49,13 +49,17 @@ async def dispatch(
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
     asked = 0
     while True:
+        if budget.run_ns <= 0:  # the deadline came between the active save and now
+            outcome: Outcome = TimedOut(0, at_deadline=True)
+            break
         reach("dispatch.sent")
         asked += 1
         try:
-            reply = await ports.exchange.request(subject, request, until)
+            # never after the lease: the item may have been begun elsewhere by then
+            reply = await ports.exchange.request(subject, request, until, send_by=lease.until)
         except TooLarge as error:
             # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
-            outcome: Outcome = Malformed(str(error))
+            outcome = Malformed(str(error))
             break
         except Unavailable:
             # it never left, so nobody began
@@ -68,7 +72,7 @@ async def dispatch(
             subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
             asked = 0
             continue
-        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY:
+        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY and not lease.lost:
             continue
         outcome = _outcome(ports, request, reply, exec_policy)
         break

@@ -83,6 +83,7 @@ class FairShare:
         """Let it take part no longer; slots that it still holds come back when they are released."""
         lane = self._lanes[name]
         lane.leaving = True
+        self._soon()  # what was kept for it is there for others
         if lane.waiter is not None:
             lane.waiter.cancel()
         if lane.used == 0:

@@ -62,11 +62,10 @@ class Lane:
         keeping = asyncio.create_task(self._keepalive.run())
         self._intake = asyncio.create_task(self._take_in())
         try:
-            try:
-                await self._intake
-            except asyncio.CancelledError:
-                if not self._stopping:
-                    raise
+            ended, _ = await asyncio.wait({self._intake, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping:
+                for task in ended:  # neither ends by itself but by a fault
+                    task.result()
             await self._idle.wait()
         finally:
             self._intake.cancel()

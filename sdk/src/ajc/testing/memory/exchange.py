@@ -34,13 +34,16 @@ class MemoryExchange:
         """Serve a subject: one script a request in this order, the last one from then on. None at all: nobody there."""
         self._scripts[subject] = list(scripts)
 
-    async def request(self, subject: str, request: ExecRequest, until: float) -> ExecReply | None:
+    async def request(
+        self, subject: str, request: ExecRequest, until: float, *, send_by: float | None = None
+    ) -> ExecReply | None:
         """Ask; None at `until`. Without a server it waits for one, and raises `Unavailable` when none came in time."""
         size = len(request.headers()) + len(request.body)
         if size > self.limit:
             raise TooLarge("message", size, self.limit)
+        send_by = until if send_by is None else min(until, send_by)
         while not self._line.up:
-            if self._loop.time() >= until:
+            if self._loop.time() >= send_by:
                 raise Unavailable("no server in time")
             await asyncio.sleep(_ROOM_SECONDS)
         self.under_way += 1
