@@ -49,7 +49,7 @@ async def test_a_hungry_queue_alone_gets_every_slot() -> None:
 
 async def test_a_queue_that_is_not_known_to_have_items_gets_one() -> None:
     share = make(20, a=(1, 0))
-    assert await granted(share, "a", hungry=False) == {"a": Grant(1, IDLE_WAIT_SECONDS)}
+    assert await granted(share, "a", hungry=False) == {"a": Grant(1, IDLE_WAIT_SECONDS, due=20)}
 
 
 async def test_slots_go_by_weight() -> None:

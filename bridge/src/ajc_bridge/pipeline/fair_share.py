@@ -22,16 +22,20 @@ IDLE_WAIT_SECONDS: Final = 5.0
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """`slots` are held for the asker; its pull may wait `wait` seconds for a first item."""
+    """`slots` are held for the asker; its pull may wait `wait` seconds for a first item.
+
+    `due` is how many slots it would have if all that want some now had their share.
+    """
 
     slots: int
     wait: float
+    due: int = 1
 
 
 class _Lane:
     """One queue's account."""
 
-    __slots__ = ("busy", "hungry", "leaving", "limit", "passed", "planned", "used", "waiter", "weight")
+    __slots__ = ("busy", "due", "hungry", "leaving", "limit", "passed", "planned", "used", "waiter", "weight")
 
     def __init__(self, weight: int, limit: int) -> None:
         self.weight = weight
@@ -39,6 +43,7 @@ class _Lane:
         self.used = 0
         self.busy = 0
         self.planned = 0
+        self.due = 1
         self.passed = 0
         self.hungry = False
         self.leaving = False
@@ -175,7 +180,8 @@ class FairShare:
             if lane.planned and lane.waiter is not None:
                 lane.used += lane.planned
                 lane.passed = 0
-                lane.waiter.set_result(Grant(lane.planned, IDLE_WAIT_SECONDS if roomy and not lane.hungry else 0.0))
+                wait = IDLE_WAIT_SECONDS if roomy and not lane.hungry else 0.0
+                lane.waiter.set_result(Grant(lane.planned, wait, lane.due))
             elif lane.used == 0:
                 lane.passed += granted
 
@@ -189,9 +195,12 @@ class FairShare:
         free = max(0, self._total - self._used)
         if len(wanting) == 1:
             (lane,) = wanting
+            lane.due = self._total
             lane.planned = min(free, lane.room if lane.hungry else 1)
             return free - lane.planned, lane.hungry
         weights = sum(lane.weight for lane in wanting)
+        for lane in wanting:
+            lane.due = self._total * lane.weight // weights
         queue = [(lane.share(weights), place, lane) for place, lane in enumerate(wanting)]
         heapify(queue)
         while free > 0 and queue:

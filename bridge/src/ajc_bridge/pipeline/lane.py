@@ -16,14 +16,15 @@ from ajc_bridge.decision.transition import Transition
 from ajc_bridge.happenings import Pulled, PullFailed, Trouble
 from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
-from ajc_bridge.pipeline.fair_share import FairShare
+from ajc_bridge.pipeline.fair_share import FairShare, Grant
 from ajc_bridge.pipeline.keepalive import Keepalive
 from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Lease, Ports, WorkQueue
 
 _LOOK_IN_SECONDS: Final = 0.1
-_GATHER_SECONDS: Final = 0.005
-"""With items known to wait, slots that come free are gathered this long: one pull for many costs the server less."""
+_SHORTEST_GATHER: Final = 0.001
+_LONGEST_GATHER: Final = 0.016
+_ENOUGH: Final = 8
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 _RESULT_ROOM: Final = 512
@@ -102,10 +103,12 @@ class Lane:
         name = self._queue.queue
         hungry = True
         pause = _FIRST_PAUSE
+        gather = 0.0
         while not self._stopping:
-            if hungry:
-                await asyncio.sleep(_GATHER_SECONDS)
+            if hungry and gather:
+                await asyncio.sleep(gather)
             grant = await self._share.acquire(name, hungry=hungry)
+            gather = _next_gather(gather, grant)
             self._reserved = grant.slots
             came = 0
             self._ports.journal.note(Pulled(name, grant.slots))
@@ -193,3 +196,14 @@ class Lane:
             if len(transition.task.encode()) > limit:
                 return decide(admitted.attempt, ResultTooLarge(len(outcome.body), limit), policy, now)
         return transition
+
+
+def _next_gather(gather: float, grant: Grant) -> float:
+    """Return how long (seconds) slots are gathered before the next pull, with items known to wait.
+
+    A pull for many items costs server and bridge hardly more than one for a single item. So a queue that is granted few
+    slots at a time, beside many others, asks less often; one that is granted its share or a handful asks at once.
+    """
+    if grant.slots >= min(_ENOUGH, max(1, grant.due // 2)):
+        return gather / 2 if gather > _SHORTEST_GATHER else 0.0
+    return min(max(2 * gather, _SHORTEST_GATHER), _LONGEST_GATHER)
