@@ -41,3 +41,11 @@ def ports_that_break(request: pytest.FixtureRequest) -> Opens:
     if request.param == "memory":
         return MemoryWorld.open
     return partial(ServerWorld.open, request.getfixturevalue("own_server"))
+
+
+@pytest.fixture(params=["server", "memory"])
+def ports_that_keep(request: pytest.FixtureRequest) -> Opens:
+    """The same with a task store that lets no record vanish by itself."""
+    if request.param == "memory":
+        return partial(MemoryWorld.open, msg_ttl=False)
+    return partial(ServerWorld.open, request.getfixturevalue("own_server"), msg_ttl=False)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from worlds import Opens, make_task, unique, until
 
-from ajc.errors import Conflict, TooLarge
+from ajc.errors import Conflict, InvalidValue, TooLarge
 
 SECOND = 1_000_000_000
 
@@ -166,3 +166,13 @@ async def test_a_load_that_is_given_up_takes_no_other_with_it(ports_under_test: 
         record = await kept
         assert record is not None
         assert record.data == b"1"
+
+
+async def test_a_store_that_keeps_its_records_says_so_and_stores_nothing(ports_that_keep: Opens) -> None:
+    """Then, for a while, it keeps them without a word."""
+    async with ports_that_keep() as world:
+        with pytest.raises(InvalidValue):
+            await world.store.save("a", b"1", 0, ttl_ns=SECOND)
+        assert await world.store.load("a", leader=True) is None
+        revision = await world.store.save("a", b"1", 0)
+        assert revision

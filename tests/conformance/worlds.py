@@ -122,9 +122,11 @@ class MemoryWorld:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls) -> AsyncIterator[MemoryWorld]:
+    async def open(cls, *, msg_ttl: bool = True) -> AsyncIterator[MemoryWorld]:
         async with asyncio.timeout(3_600):
-            yield cls()
+            world = cls()
+            world.store.allow_ttl = msg_ttl
+            yield world
 
     async def queue(
         self, *, lease: float = 30.0, max_ack_pending: int = -1, max_deliver: int = -1, name: str = ""
@@ -182,7 +184,7 @@ class ServerWorld:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, server: Any) -> AsyncIterator[ServerWorld]:
+    async def open(cls, server: Any, *, msg_ttl: bool = True) -> AsyncIterator[ServerWorld]:
         world: ServerWorld | None = None
 
         def changed(state: str, _error: BaseException | None) -> None:
@@ -193,7 +195,7 @@ class ServerWorld:
 
         connection = await Connection.open(resolve(server.url), on_state=changed, private_inbox=True)
         try:
-            await ensure_stores(connection, msg_ttl=True)
+            await ensure_stores(connection, msg_ttl=msg_ttl)
             world = cls(server, connection)
             await world.store.start()
             await world.exchange.start()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from signal import SIGHUP
+
 import pytest
 from outside import SECOND, world_of
 from scripted_responder import done, raw, terminated
 
 from ajc.errors import NotFound
 from ajc.instant import Instant
+from ajc.queue import Queue
+from ajc.topology import ensure_queue, ensure_stores
 
 row = pytest.mark.row
 
@@ -90,3 +94,45 @@ async def test_a_discarded_task_leaves_an_event_and_its_dead_letter(own_server, 
         headers, body = await world.until_letter("Q", task.id)
         assert headers.get("AJ-Dlq-Reason") == "terminated"
         assert b'"state":"terminated"' in body
+
+
+@row("[retention]: discard: the record is removed, the event still published")
+@pytest.mark.parametrize("point", ["settle.saved", "settle.dead_lettered"])
+async def test_a_discarded_task_whose_bridge_is_killed_in_between_is_not_run_again(
+    own_server, make_bridge, kind, point
+):
+    config = '[queues.Q]\nlease = "1s"\n[retention]\ndiscard = ["terminated"]'
+    dying = make_bridge(own_server.url, config, env={"AJC_FAILPOINT": point})
+    async with world_of(own_server.url, dying) as world:
+        await dying.ready()
+        responder = await world.serve(kind, [terminated("stop"), done()])
+        task = await world.run(kind, queue="Q")
+        assert await dying.ended() == -9
+        assert (await world.load(task.id)).state == "terminated"  # over, whatever is left to do
+        survivor = make_bridge(own_server.url, config)
+        await survivor.ready()
+        await world.until_gone("Q", task.id)
+        with pytest.raises(NotFound):
+            await world.record(task.id)
+        headers, _ = await world.until_letter("Q", task.id)
+        assert headers.get("AJ-Dlq-Reason") == "terminated"
+        assert len(responder.requests) == 1
+
+
+@row("[retention]: how long a finished task is kept")
+async def test_a_store_that_keeps_every_record_is_no_place_for_a_retention(own_server, make_bridge, kind):
+    async with world_of(own_server.url) as world:
+        await ensure_stores(world.connection)
+        await ensure_queue(world.connection, Queue("Q"))
+        fixed = "[bridge]\ncreate = false\n[queues.Q]\n"
+        refused = make_bridge(own_server.url, fixed + "[retention]\ncomplete = '1h'")
+        assert await refused.ended() == 2
+        (line,) = refused.logs("bridge.refused")
+        assert "stream CHORIA_AJ_TASKS has no allow_msg_ttl" in line["event"]
+
+        bridge = await make_bridge(own_server.url, fixed).ready()
+        bridge.write(fixed + "[retention]\ncomplete = '1h'")
+        bridge.signal(SIGHUP)
+        await bridge.log("config.refused")
+        await world.serve(kind, [done()])
+        await world.settled(await world.run(kind, queue="Q"), "complete")

@@ -53,9 +53,9 @@ def expired(reason: str, error: str, tries: int = 0, **more: Any) -> Answer:
     return Answer(reason=reason, saved=saved, letter=Letter(reason, error, tries), **more)
 
 
-def again(found: Task, reason: str, **more: Any) -> Answer:
+def again(found: Task, reason: str, *, discard: bool = False, **more: Any) -> Answer:
     letter = Letter(reason, found.last_err, found.tries, found.encode(), NOW.plus(-MINUTE), **more)
-    return Answer(reason="resettled", letter=letter)
+    return Answer(reason="resettled", letter=letter, discard=discard)
 
 
 def last(**fields: Any) -> Arrival:
@@ -190,6 +190,20 @@ ROWS = [
             "invalid_type",
             type="a b",
         ),
+    ),
+    row(
+        "terminated where such records are not kept: Resettle, and the record goes",
+        TERMINATED,
+        "resettle",
+        again(TERMINATED, "result_too_large", discard=True),
+        policy=make_policy(retention={"terminated": 0, "expired": MINUTE}),
+    ),
+    row(
+        "expired where such records are kept for a while: Resettle, and no second time to live",
+        EXPIRED,
+        "resettle",
+        again(EXPIRED, "deadline"),
+        policy=make_policy(retention={"terminated": 0, "expired": MINUTE}),
     ),
     row(
         "cancelled (terminated): Resettle, it has no dead letter",

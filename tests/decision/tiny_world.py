@@ -185,10 +185,12 @@ class World:
 
     def settling(self, bridge: Bridge, transition: Transition) -> None:
         bridge.transition = transition
+        letter = transition.dead_letter is not None
         steps = [
-            ("discard", transition.discard),
-            ("save", transition.task is not None and not transition.discard),
-            ("letter", transition.dead_letter is not None),
+            ("discard", transition.discard and not letter),
+            ("save", transition.task is not None and (letter or not transition.discard)),
+            ("letter", letter),
+            ("removal", transition.discard and letter),
             ("schedule", transition.schedule is not None),
             ("item", True),
         ]
@@ -205,6 +207,11 @@ class World:
             self._save(bridge, transition, step)
         elif step == "letter":
             self._write_letter(transition)
+        elif step == "removal":
+            if self.record is not None and bridge.revision != self.record.revision:
+                self.let_go(bridge)
+                return
+            self.record, self.removed = None, True
         elif step == "schedule":
             assert transition.schedule is not None
             self.schedule = (transition.schedule.at, transition.schedule.waits)

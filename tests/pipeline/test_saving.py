@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from pipeline_world import Pipe
 
-from ajc.errors import Conflict, TooLarge, Unavailable
+from ajc.errors import Conflict, InvalidValue, TooLarge, Unavailable
 from ajc_bridge.happenings import SaveFailed, Trouble
 from ajc_bridge.pipeline.saving import LONGEST_PAUSE, load_surely, save_again
 
@@ -100,6 +100,25 @@ async def test_it_lasts_as_long_as_the_store_is_away_with_pauses_that_grow() -> 
     assert await saving == before + 1
     await asyncio.sleep(3601)
     assert pipe.store.get("t1") is None  # its time was kept
+
+
+async def test_a_time_to_live_that_is_refused_after_a_lost_answer_is_let_go_of() -> None:
+    pipe = Pipe()
+    before = pipe.store.put("t1", b"before")
+    pipe.store.allow_ttl = False
+    pipe.line.fail("store.save")
+    assert await again(pipe, revision=before, ttl_ns=10**9) == before + 1
+    assert pipe.line.names("store.save") == ["store.save"] * 3
+    await asyncio.sleep(2)
+    assert pipe.record().data == b"ours"
+
+
+async def test_a_value_that_is_refused_for_another_reason_is_a_fault() -> None:
+    pipe = Pipe()
+    before = pipe.store.put("t1", b"before")
+    pipe.line.fail("store.save", InvalidValue("body", 1, "is none"), times=None)
+    with pytest.raises(InvalidValue):
+        await again(pipe, revision=before)
 
 
 async def test_it_ends_when_it_is_cancelled() -> None:

@@ -94,7 +94,7 @@ async def perform(pipe: Pipe, make: Make) -> bool:
         (retried, ["store.save", "delay.schedule", "queue.ack"]),
         (expired, ["store.save", "letters.publish", "queue.ack"]),
         (everything, ["store.save", "letters.publish", "delay.schedule", "queue.ack"]),
-        (discarded, ["letters.publish", "store.discard", "queue.ack"]),
+        (discarded, ["store.save", "letters.publish", "store.discard", "queue.ack"]),
         (put_back, ["store.save", "queue.nak"]),
         (unsaved, ["delay.schedule", "queue.ack"]),
     ],
@@ -131,6 +131,17 @@ async def test_a_record_is_kept_as_long_as_the_transition_says() -> None:
     assert pipe.store.get("t1") is not None
     await asyncio.sleep(2)
     assert pipe.store.get("t1") is None
+
+
+async def test_a_store_that_lets_no_record_vanish_keeps_it() -> None:
+    pipe = Pipe()
+    pipe.store.allow_ttl = False
+    lease, task, revision = await running(pipe)
+    transition = Transition(reason="complete", task=task.replace(state="complete"), ttl_ns=5 * SECOND)
+    assert await settle(pipe.ports, pipe.end, lease, "t1", transition, revision=revision)
+    assert pipe.task().state == "complete"
+    assert pipe.line.names(*STEPS) == ["store.save", "store.save", "queue.ack"]
+    assert len(pipe.notes.of(SaveFailed)) == 1
 
 
 async def test_a_retry_comes_as_a_fresh_item_when_it_is_due() -> None:
@@ -173,7 +184,47 @@ async def test_a_discarded_task_leaves_its_letter_alone() -> None:
     await perform(pipe, discarded)
     assert pipe.store.get("t1") is None
     assert pipe.letters == {"t1": "tries"}
-    assert [(saved.task.state, saved.revision) for saved in pipe.notes.of(TaskSaved)] == [("expired", 0)]
+    assert [saved.task.state for saved in pipe.notes.of(TaskSaved)] == ["expired"]  # one save, one event
+
+
+async def test_a_record_is_over_before_its_letter_goes_out_and_is_removed_behind_it() -> None:
+    """Killed in between, the task must not look as if it was still running: it would run once more."""
+    pipe = Pipe()
+    lease, task, revision = await running(pipe)
+    pipe.line.fail("letters.publish", times=None)
+    settling = asyncio.ensure_future(
+        settle(pipe.ports, pipe.end, lease, "t1", discarded(pipe, task), revision=revision)
+    )
+    await asyncio.sleep(1)
+    assert pipe.task().state == "expired"
+    assert not pipe.letters
+    pipe.line.heal()
+    assert await settling
+    assert pipe.store.get("t1") is None
+
+
+async def test_a_tail_played_again_removes_a_record_that_is_not_kept() -> None:
+    pipe = Pipe()
+    lease, task, revision = await running(pipe)
+    transition = Transition(reason="resettled", dead_letter=letter(pipe, task, b"as it was"), discard=True)
+    assert await settle(pipe.ports, pipe.end, lease, "t1", transition, revision=revision)
+    assert pipe.store.get("t1") is None
+    assert pipe.server.letters.stored["Q", "t1"].body == b"as it was"
+    assert not pipe.notes.of(TaskSaved)
+
+
+async def test_a_task_asked_for_again_before_its_record_is_removed_keeps_it() -> None:
+    pipe = Pipe()
+    lease, task, revision = await running(pipe)
+    pipe.line.latency = lambda call: 1.0 if call == "letters.publish" else 0.0
+    settling = asyncio.ensure_future(
+        settle(pipe.ports, pipe.end, lease, "t1", discarded(pipe, task), revision=revision)
+    )
+    await asyncio.sleep(0.5)
+    again = pipe.store.put("t1", task.replace(state="retry").encode())
+    assert not await settling
+    assert pipe.record().revision == again
+    assert not pipe.line.names("queue.ack")
 
 
 async def test_a_task_that_ended_well_may_leave_nothing_at_all() -> None:
@@ -313,7 +364,7 @@ async def test_the_tail_twice_is_as_once(make: Make) -> None:
     await settle(pipe.ports, pipe.end, lease, "t1", transition, revision=revision)
     before = (pipe.letters, dict(pipe.server.delay.waiting))
     if transition.discard:
-        await pipe.store.discard("t1", revision)
+        await pipe.store.discard("t1", revision)  # gone already
     if transition.dead_letter is not None:
         await pipe.server.letters.publish(transition.dead_letter, b"")
     if transition.schedule is not None:

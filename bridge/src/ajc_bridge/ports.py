@@ -46,8 +46,8 @@ class TaskStore(Protocol):
     def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
         """Store `body` if the record's revision is still `revision` (0: there is none), and return the new revision.
 
-        `ttl_ns` lets the record vanish by itself after that time. Raises `Conflict`, `TooLarge` (known before
-        anything is sent) and `Unavailable`.
+        `ttl_ns` lets the record vanish by itself after that time; `InvalidValue` where the store has no such thing, and
+        nothing is stored then. Raises `Conflict`, `TooLarge` (known before anything is sent) and `Unavailable`.
         """
 
     @property

@@ -14,6 +14,8 @@ STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 MAXIMUM_MESSAGES: Final = 10077
 MESSAGE_TOO_LARGE: Final = 10054
+TTL_DISABLED: Final = 10166
+"""A message with a time to live, for a stream without `allow_msg_ttl`."""
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """The second comes while another write to the subject is under way."""
 

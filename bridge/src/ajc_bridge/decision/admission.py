@@ -176,7 +176,10 @@ def _abandoned(task: Task, policy: QueuePolicy, now: Instant, *, exhausted: bool
 
 
 def _settled(record: Record, task: Task, policy: QueuePolicy) -> Admission:
-    """Play a final state's tail again: the dead letter, which a complete or a cancelled task does not have."""
+    """Play a final state's tail again: the dead letter, which a complete or a cancelled task does not have.
+
+    Behind its letter the record is removed, where its state is not kept.
+    """
     if task.state == COMPLETE:
         return _DISCARD
     if task.cancelled is not None:
@@ -191,7 +194,7 @@ def _settled(record: Record, task: Task, policy: QueuePolicy) -> Admission:
         time=record.stored_at,
         body=record.data,
     )
-    return Resettle(Transition(reason="resettled", dead_letter=letter))
+    return Resettle(Transition(reason="resettled", dead_letter=letter, discard=policy.ttl_ns(task.state) == 0))
 
 
 def _derived_reason(record: Record, task: Task, policy: QueuePolicy) -> str:

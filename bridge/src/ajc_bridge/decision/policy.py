@@ -39,7 +39,10 @@ class QueuePolicy(Struct, frozen=True):
     """One queue's rules, as the server's configuration and its stream's metadata give them.
 
     `max_tries` 0 or less: the queue has no limit of its own. `renews` False: Go's queue, run time = lease, nothing is
-    renewed. `retention`: state -> how long a record in that state is kept, 0: not at all, absent: as the store does.
+    renewed. `max_deliver` above 0: the server itself gives an item up after so many deliveries (Go's queue), so none is
+    handed back for nothing. `evicts`: a full queue lets its oldest items go. `max_age_ns` above 0: so it does with
+    those that are older. `retention`: state -> how long a record in that state is kept, 0: not at all, absent: as the
+    store does.
     """
 
     queue: str
@@ -49,6 +52,9 @@ class QueuePolicy(Struct, frozen=True):
     backoff: Backoff = NAMED_BACKOFFS["default"]
     renews: bool = True
     retention: Mapping[str, int] = {}
+    max_deliver: int = 0
+    evicts: bool = False
+    max_age_ns: int = 0
 
     def ttl_ns(self, state: str) -> int | None:
         """Give how long a record in this state is kept; None when the store decides, 0 for not at all."""

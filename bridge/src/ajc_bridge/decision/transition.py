@@ -1,6 +1,7 @@
 """What is to be done about a task, as a value: nothing in here does it.
 
-It is performed in this order, each step acknowledged before the next: save -> dead letter -> schedule -> item.
+It is performed in this order, each step acknowledged before the next: save -> dead letter -> removal -> schedule ->
+item.
 Every step may be played again after a crash without changing anything.
 """
 
@@ -64,9 +65,9 @@ class Schedule(Struct, frozen=True):
 class Transition(Struct, frozen=True, kw_only=True):
     """One decision. `reason` is a stable word for logs and metrics.
 
-    `task` None: no save, no event. `discard`: the record is removed instead of saved in its final state (the event is
-    still published, and a dead letter goes out first). `ttl_ns`: how long the saved record is kept, None: as the store
-    does.
+    `task` None: no save, no event. `discard`: the record is not kept. Without a dead letter it is removed instead of
+    saved in its final state (the event is still published); with one it is saved first, and removed behind the letter.
+    `ttl_ns`: how long the saved record is kept, None: as the store does.
     `counted`: an attempt ended and its try stays counted.
     """
 

@@ -15,10 +15,10 @@ import msgspec
 
 from ajc import subjects
 from ajc.connection import Connection, read_sequence
-from ajc.errors import Conflict, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
+from ajc.errors import Conflict, InvalidValue, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.instant import Instant
-from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE
+from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, TTL_DISABLED
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
 
@@ -27,6 +27,7 @@ _READ_SECONDS: Final = 5.0
 _SAVE_SECONDS: Final = 5.0
 _STATUS: Final = b"NATS/1.0 "
 _TTL_NS: Final = 1_000_000_000
+_KEPT_SECONDS: Final = 60.0
 _HEADERS_ROOM: Final = 128
 _SUBJECT_LINE: Final = b"\r\nNats-Subject: "
 _SEQUENCE: Final = b"Nats-Sequence: "
@@ -56,6 +57,7 @@ class JetStreamTaskStore:
         self._inbox = ""
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._kept_until = 0.0
         self._get = connection.api_subject(f"DIRECT.GET.{subjects.TASKS_STREAM}")
 
     async def start(self) -> None:
@@ -169,8 +171,11 @@ class JetStreamTaskStore:
         return make_record(task_id, body, int(message["seq"]), Instant.parse(message["time"]))
 
     def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
-        """Store the record by revision; see `ports.TaskStore.save`."""
-        if ttl_ns is None:
+        """Store the record by revision; see `ports.TaskStore.save`.
+
+        Once the stream has refused a time to live, none is asked for during a minute: one refusal says it for all.
+        """
+        if ttl_ns is None or self._loop.time() < self._kept_until:
             headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % revision
         else:
             seconds = max(1, -(-ttl_ns // _TTL_NS))
@@ -188,6 +193,11 @@ class JetStreamTaskStore:
         except (NotFound, StoreError) as error:
             if isinstance(error, StoreError) and error.code == MESSAGE_TOO_LARGE:
                 raise TooLarge("record", 0, self.limit) from error
+            if isinstance(error, StoreError) and error.code == TTL_DISABLED:
+                self._kept_until = self._loop.time() + _KEPT_SECONDS
+                raise InvalidValue(
+                    "retention", subjects.TASKS_STREAM, "the task store has no allow_msg_ttl: records are kept"
+                ) from error
             raise Unavailable(f"the task store refused a save: {error}") from error
 
     @property

@@ -6,7 +6,7 @@ from typing import Final
 
 import anyio
 
-from ajc.errors import Conflict, Unavailable
+from ajc.errors import Conflict, InvalidValue, Unavailable
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.happenings import SaveFailed, Trouble
 from ajc_bridge.ports import Ports
@@ -22,25 +22,31 @@ async def save_again(
     body: bytes,
     *,
     revision: int,
-    error: Unavailable,
+    error: Unavailable | InvalidValue,
     ttl_ns: int | None = None,
 ) -> int:
     """Find out what became of a save that ended with `error`, repeat it if it never landed, and return its revision.
 
-    Lasts as long as the store is away. Raises `Conflict` when the record has moved on under somebody else's hands,
-    `TooLarge` when it can never be saved.
+    Lasts as long as the store is away. Where no record can vanish by itself it is kept: better for too long than never
+    saved. Raises `Conflict` when the record has moved on under somebody else's hands, `TooLarge` when it can never be
+    saved.
     """
     pause = FIRST_PAUSE
     while True:
         ports.journal.note(SaveFailed(queue, task_id, str(error)))
-        await anyio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
-        landed = await _landed(ports, task_id, body, revision)
-        if landed is not None:
-            return landed
+        if isinstance(error, InvalidValue):
+            ttl_ns = None  # and nothing to read back: it was refused
+        else:
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            landed = await _landed(ports, task_id, body, revision)
+            if landed is not None:
+                return landed
         try:
             return await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
-        except Unavailable as again:
+        except (Unavailable, InvalidValue) as again:
+            if ttl_ns is None and isinstance(again, InvalidValue):
+                raise
             error = again
         except Conflict:
             # the save before this one may have landed only now

@@ -1,5 +1,7 @@
 """Performing a transition: save -> event -> dead letter -> schedule -> item, each acknowledged before the next.
 
+A record that is not kept is removed instead of saved; behind its dead letter, when it has one: until then it is saved.
+
 A crash anywhere in between leads to a redelivery, which the admission answers by playing the tail again; every write
 in it is idempotent. A lost revision means that somebody else owns the task: nothing more is sent.
 """
@@ -11,7 +13,7 @@ from typing import assert_never
 
 import anyio
 
-from ajc.errors import Conflict, TooLarge, Unavailable
+from ajc.errors import Conflict, InvalidValue, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.task import Task
 from ajc.work_item import WorkItem
@@ -30,15 +32,11 @@ async def settle(
     reach("settle.begin")
     task = transition.task
     body = b""
+    letter = transition.dead_letter
     if task is not None:
         body = task.encode()
-        if transition.discard:
-            if transition.dead_letter is not None:
-                await _perform_dead_letter(ports, transition.dead_letter, body)
-            try:
-                await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
-            except Conflict:
-                ports.journal.note(RevisionConflict(queue.queue, task_id))
+        if transition.discard and letter is None:
+            if not await _discard(ports, queue.queue, task_id, revision):
                 return False
             ports.journal.note(TaskSaved(task, queue.queue, 0))
         else:
@@ -47,7 +45,7 @@ async def settle(
             try:
                 try:
                     revision = await ports.store.save(task_id, body, revision, ttl_ns=ttl_ns)
-                except Unavailable as error:
+                except (Unavailable, InvalidValue) as error:
                     revision = await save_again(
                         ports, queue.queue, task_id, body, revision=revision, error=error, ttl_ns=ttl_ns
                     )
@@ -62,13 +60,25 @@ async def settle(
             reach("settle.saved")
             ports.journal.note(TaskSaved(task, queue.queue, revision))
             reach("settle.event_sent")
-    if transition.dead_letter is not None and not transition.discard:
-        await _perform_dead_letter(ports, transition.dead_letter, body)
+    if letter is not None:
+        await _perform_dead_letter(ports, letter, body)
+        # the record goes last: while its letter was on the way it said that the task is over
+        if transition.discard and not await _discard(ports, queue.queue, task_id, revision):
+            return False
     if transition.schedule is not None:
         await _perform_schedule(ports, queue.queue, task_id, transition.schedule)
     _answer_item(queue, lease, transition.item)
     reach("settle.acked")
     _tell(ports, queue.queue, task_id, task, transition)
+    return True
+
+
+async def _discard(ports: Ports, queue: str, task_id: str, revision: int) -> bool:
+    try:
+        await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
+    except Conflict:
+        ports.journal.note(RevisionConflict(queue, task_id))
+        return False
     return True
 
 

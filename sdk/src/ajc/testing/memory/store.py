@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from ajc.errors import Conflict, MalformedTask, TooLarge
+from ajc.errors import Conflict, InvalidValue, MalformedTask, TooLarge
 from ajc.instant import Instant
 from ajc.task import Task
 from ajc.testing.memory.line import Line
@@ -35,6 +35,7 @@ class MemoryTaskStore(Generic[R]):
     def __init__(self, line: Line, now: Callable[[], Instant], make_record: Callable[..., R], limit: int) -> None:
         self.limit = limit
         self.lagging: dict[str, R | None] = {}
+        self.allow_ttl = True
         self._line = line
         self._now = now
         self._make = make_record
@@ -51,10 +52,12 @@ class MemoryTaskStore(Generic[R]):
         return self.get(task_id)
 
     async def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> int:
-        """Store by revision; raises `TooLarge` before anything is sent, and `Conflict`."""
+        """Store by revision; raises `TooLarge` before anything is sent, `Conflict` and `InvalidValue`."""
         if len(body) > self.limit:
             raise TooLarge("record", len(body), self.limit)
         lost = await self._line.cross("store.save", task_id)
+        if ttl_ns is not None and not self.allow_ttl:
+            raise InvalidValue("retention", ttl_ns, "the store keeps its records")
         found = self._records.get(task_id)
         if revision != (found.revision if found is not None else 0):
             raise Conflict(f"task {task_id}")
