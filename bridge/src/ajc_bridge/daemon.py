@@ -1,4 +1,4 @@
-"""The daemon: connects, serves, follows its configuration, drains.
+"""The daemon: connects, serves, drains, whatever ends it.
 
 Exit codes: 0 drained, 1 failed, 2 configuration, 5 connection refused or closed for good.
 """
@@ -19,11 +19,12 @@ import anyio
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, State
-from ajc.errors import AjcError, Closed, InvalidValue, NotFound, StoreError, Unavailable
+from ajc.errors import Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.stream_config import Change
 from ajc_bridge import __version__, happenings
 from ajc_bridge.clock import SystemClock
-from ajc_bridge.config import Config, ConfigError, changed_keys, restart_needed
+from ajc_bridge.config import Config
+from ajc_bridge.following import Following
 from ajc_bridge.http.routes import application
 from ajc_bridge.http.server import HttpServer
 from ajc_bridge.jetstream.connection import connect_options
@@ -45,6 +46,7 @@ FAILED: Final = 1
 MISCONFIGURED: Final = 2
 NO_CONNECTION: Final = 5
 _PREPARE_PAUSE: Final = 0.5
+_TIDY_UP_SECONDS: Final = 0.5
 _T = TypeVar("_T")
 
 
@@ -67,7 +69,6 @@ class Daemon:
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self.config = config
         self.name = config.bridge.name or f"{platform.node() or 'bridge'}-{secrets.token_hex(3)}"
-        self._reload = reload
         self.metrics = Metrics()
         self.logs = Logs(config.log.level, config.log.format)
         self.readiness = Readiness()
@@ -78,7 +79,8 @@ class Daemon:
         self._serving: Serving | None = None
         self._store: JetStreamTaskStore | None = None
         self._limited: tuple[JetStreamTaskStore | NatsExchange, ...] = ()
-        self._reload_now = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._following = Following(config, reload, self.journal, self.logs)
 
     async def run(self) -> int:
         """Run until a signal or a fault ends it, and return the exit code."""
@@ -107,7 +109,7 @@ class Daemon:
 
     async def _serve(self) -> int:
         options = connect_options(self.config.nats)
-        connected = await self._unless_stopped(self._connect(options))
+        connected = await _unless(self._stop.event, self._connect(options))
         if connected is None:
             return self._stop.code
         self._connection = connection = connected
@@ -115,28 +117,41 @@ class Daemon:
         self._note(happenings.Connected(server, connection.server_version))
         if connection.fast_path_missing is not None:
             self._note(happenings.FastPathUnavailable(connection.fast_path_missing))
-        serving = await self._unless_stopped(self._prepare(connection))
-        if serving is None:
-            return self._stop.code
-        self._serving = serving
-        _spare_the_collector()
+        try:
+            serving = await _unless(self._stop.event, self._prepare(connection))
+            if serving is not None:
+                _spare_the_collector()
+                await self._work(connection, serving)
+        finally:
+            await self._leave(connection)
+        return NO_CONNECTION if connection.closed else self._stop.code
+
+    async def _work(self, connection: Connection, serving: Serving) -> None:
+        """Serve until told to stop; raises the fault that ends it otherwise."""
         async with anyio.create_task_group() as group:
             group.start_soon(serving.keep_bound)
             group.start_soon(serving.watch)
             group.start_soon(serving.rescue)
             group.start_soon(serving.tidy)
-            group.start_soon(self._follow_configuration)
+            group.start_soon(self._following.run, connection, serving)
             await self._stop.event.wait()
             group.cancel_scope.cancel()
-        if connection.closed:
-            await serving.abandon()
-        else:
-            self._note(happenings.Draining(serving.running, self.config.bridge.drain))
-            left = await serving.drain(self.config.bridge.drain / 1e9)
-            self._note(happenings.Drained(left))
-            with contextlib.suppress(Unavailable):
-                await connection.flush()
-        return self._stop.code
+
+    async def _leave(self, connection: Connection) -> None:
+        """Settle what runs, whatever the reason for the end: cut off, every attempt would cost its task a try."""
+        serving = self._serving
+        if serving is None or not serving.begun:
+            return
+        if not connection.closed:
+            limit = self._following.config.bridge.drain
+            self._note(happenings.Draining(serving.running, limit))
+            left = await _unless(self._closed, serving.drain(limit / 1e9))
+            if left is not None:
+                self._note(happenings.Drained(left))
+                with contextlib.suppress(Unavailable):
+                    await connection.flush()
+                return
+        await serving.abandon()
 
     async def _connect(self, options: ConnectOptions) -> Connection | None:
         try:
@@ -180,17 +195,6 @@ class Daemon:
         )
         return store, Serving(connection, store, ports, self.config, self.readiness.expect)
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """Await `work`, or None as soon as the daemon is told to end."""
-        doing = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self._stop.event.wait())
-        try:
-            await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return doing.result() if doing.done() else None
-        finally:
-            doing.cancel()
-            stopping.cancel()
-
     def _state_changed(self, state: State, error: BaseException | None) -> None:
         text = str(error) if error is not None else ""
         match state:
@@ -207,6 +211,7 @@ class Daemon:
                     self._serving.reconnected()
                 self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
             case "closed":
+                self._closed.set()
                 self._note(happenings.ConnectionClosed(text))
                 self._stop(NO_CONNECTION)
             case "error":
@@ -224,7 +229,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._end_signal)
         loop.add_signal_handler(signal.SIGINT, self._end_signal)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
+        loop.add_signal_handler(signal.SIGHUP, self._following.read_again)
         try:
             yield
         finally:
@@ -235,54 +240,6 @@ class Daemon:
         if self._stop.event.is_set():
             os._exit(FAILED)  # a second signal: at once, whatever runs
         self._stop(OK)
-
-    async def _follow_configuration(self) -> None:
-        while True:
-            await self._reload_now.wait()
-            self._reload_now.clear()
-            try:
-                await self._apply_surely(self._reload())
-            except ConfigError as error:
-                self._note(happenings.ConfigRefused(tuple(error.lines)))
-            except AjcError as error:
-                self._note(happenings.ConfigRefused((str(error),)))
-
-    async def _apply_surely(self, config: Config) -> None:
-        """Apply, however long the server is away, unless a newer reading is asked for meanwhile."""
-        while not self._reload_now.is_set():
-            try:
-                await self._apply(config)
-            except Unavailable as error:
-                self._note(happenings.Trouble("reload", str(error)))
-                await anyio.sleep(_PREPARE_PAUSE)
-            else:
-                return
-
-    async def _apply(self, config: Config) -> None:
-        old = self.config
-        refused = restart_needed(old, config)
-        changed = [key for key in changed_keys(old, config) if key not in refused]
-        # what cannot change while running stays as it was
-        fixed = {"name": old.bridge.name, "create": old.bridge.create, "replicas": old.bridge.replicas}
-        config = config.model_copy(
-            update={
-                "nats": old.nats,
-                "exec": old.exec,
-                "http": old.http,
-                "bridge": config.bridge.model_copy(update=fixed),
-                "queues": {name: config.queues.get(name, queue) for name, queue in old.queues.items()},
-            }
-        )
-        assert self._connection is not None  # only a serving daemon follows
-        assert self._serving is not None
-        _, changes = await prepare_stores(self._connection, config)
-        self._note_changes(changes)
-        await self._serving.apply(config)
-        if config.log.level != old.log.level:
-            self.logs.level = config.log.level
-            self.journal.rewire()
-        self.config = config
-        self._note(happenings.ConfigApplied(tuple(changed), tuple(refused)))
 
     def _note_changes(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -305,6 +262,19 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """Await `work`, or return None when the event is set before: `work` is cancelled then, and may tidy up."""
+    doing = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        doing.cancel()
+        waiting.cancel()
+        await asyncio.wait({doing, waiting}, timeout=_TIDY_UP_SECONDS)
 
 
 def _causes(error: BaseException) -> str:

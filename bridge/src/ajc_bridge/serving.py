@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import anyio
-import msgspec
 
-from ajc.connection import Connection, Subscription
-from ajc.errors import AjcError, InvalidName, NotFound, Unavailable
-from ajc.queue import QueueInfo
+from ajc.connection import Connection
+from ajc.errors import AjcError, InvalidValue, NotFound, Unavailable
+from ajc.stream_config import Change
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, RemainsCleared, Trouble
-from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
+from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
-from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
-from ajc_bridge.pipeline.lane import Lane
-from ajc_bridge.pipeline.rescue import SCAN_PAUSE, SCAN_SECONDS, ExhaustedItems, OrphanedTasks
+from ajc_bridge.pipeline.rescue import SCAN_PAUSE, SCAN_SECONDS, OrphanedTasks
 from ajc_bridge.ports import Ports
+from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
 LOOK_SECONDS: Final = 10.0
 TIDY_SECONDS: Final = 15.0
-_INTERRUPTED_SECONDS: Final = 5.0
-
-
-class _Served(msgspec.Struct):
-    """One queue that is served."""
-
-    info: QueueInfo
-    queue: JetStreamWorkQueue
-    lane: Lane
-    census: JetStreamCensus
-    advisories: Subscription
-    task: asyncio.Task[None]
-    rescuing: asyncio.Task[None]
 
 
 class Serving:
@@ -61,15 +46,25 @@ class Serving:
         self._orphans = OrphanedTasks(ports, JetStreamRecordScan(connection))
         self._expect = expect
         self._share = FairShare(config.bridge.concurrency, ports.journal)
-        self._served: dict[str, _Served] = {}
+        self._served: dict[str, ServedQueue] = {}
+        self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
+        self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
         self._may_be_back = asyncio.Event()
         self._may_be_back.set()
 
     @property
+    def begun(self) -> bool:
+        """Whether any queue is, or was, served."""
+        return bool(self._served or self._leaving)
+
+    @property
     def running(self) -> int:
         """Items that are being worked on, all queues together."""
-        return sum(served.lane.running for served in self._served.values())
+        return sum(served.running for served in self._all())
+
+    def _all(self) -> list[ServedQueue]:
+        return [*self._served.values(), *self._leaving]
 
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
@@ -78,62 +73,59 @@ class Serving:
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""
         for served in self._served.values():
-            served.queue.connection_lost()
+            served.connection_lost()
 
-    async def bind_all(self) -> None:
-        """Bind what is to be served and is not yet. Raises `InvalidValue` for a setting that cannot change."""
+    async def bind_all(self, *, starting: bool = True) -> None:
+        """Bind what is to be served and is not yet: all of it is read and made ready before any lane begins.
+
+        When `starting`, raises `InvalidValue` for a setting of the file that a queue cannot take; later, and for
+        queues that the file does not name, that is told and keeps nobody else from being served. Raises
+        `Unavailable` when there is no server.
+        """
         names = await served_names(self._connection, self.config)
         # a queue whose name is refused (one made by Go) is logged, and keeps nobody from being ready
         self._expect([name for name in names if is_queue(name)])
-        for name in names:
-            if name not in self._served:
-                await self._bind(name)
-
-    async def keep_bound(self) -> None:
-        """Look again every ten seconds: new queues are served, vanished ones are not, changed ones follow."""
-        while True:
-            await anyio.sleep(LOOK_SECONDS)
-            try:
-                _, changes = await prepare_stores(self._connection, self.config)
-                for change in changes:  # somebody removed what all queues share
-                    self._ports.journal.note(QueueConfigured("", change.field, change.before, change.after))
-                for name in list(self._served):
-                    await self._look_after(name, self._served[name])
-                await self.bind_all()
-            except Unavailable:
-                continue  # no server now: the pulls say so
-            except AjcError as error:
-                self._ports.journal.note(Trouble("queues", str(error)))
-
-    async def _bind(self, name: str) -> None:
-        settings = self.config.queues.get(name)
+        opened: list[tuple[ServedQueue, bool]] = []
         try:
-            info, changes, created = await bind_queue(self._connection, name, settings, self.config)
-        except (NotFound, InvalidName) as error:
-            if self._missing.get(name) != str(error):
-                self._ports.journal.note(QueueLost(name, str(error)))
-            self._missing[name] = str(error)
-            return
-        for change in changes:
-            self._ports.journal.note(QueueConfigured(name, change.field, change.before, change.after))
-        self._missing.pop(name, None)
-        policy = make_policy(info, self.config)
-        queue = JetStreamWorkQueue(self._connection, name, info.lease_ns)
+            for name in names:
+                if name in self._served:
+                    continue
+                try:
+                    opened.append(await self._open(name))
+                except AjcError as error:
+                    if starting and isinstance(error, InvalidValue) and name in self.config.queues:
+                        raise
+                    if isinstance(error, Unavailable) and not self._connection.connected:
+                        raise
+                    self._cannot_serve(name, str(error))
+        except BaseException:
+            for served, _ in opened:
+                await served.close()
+            raise
+        for served, created in opened:
+            self._begin(served, created=created)
+
+    async def _open(self, name: str) -> tuple[ServedQueue, bool]:
+        info, changes, created = await bind_queue(self._connection, name, self.config.queues.get(name), self.config)
+        self._note_changes(name, changes)
         exec_policy = ExecPolicy(self.config.exec.prefix, self.config.exec.catchall)
-        self._share.add(name, info.priority, info.max_concurrent)
-        lane = Lane(self._ports, queue, policy, exec_policy, self._share)
-        await queue.start(lane.take)
-        census = JetStreamCensus(self._connection, self._store, name)
-        exhausted = ExhaustedItems(self._ports, census, lambda: lane.policy)
-        self._served[name] = _Served(
+        served = ServedQueue(
+            self._connection,
+            self._store,
+            self._ports,
             info,
-            queue,
-            lane,
-            census,
-            await census.listen(exhausted.given_up),
-            asyncio.create_task(lane.run()),
-            asyncio.create_task(exhausted.run()),
+            policy=make_policy(info, self.config),
+            exec_policy=exec_policy,
+            share=self._share,
         )
+        await served.open()
+        return served, created
+
+    def _begin(self, served: ServedQueue, *, created: bool) -> None:
+        name, info = served.name, served.info
+        self._missing.pop(name, None)
+        self._served[name] = served
+        served.begin()
         self._ports.journal.note(
             QueueBound(
                 queue=name,
@@ -146,20 +138,58 @@ class Serving:
             )
         )
 
-    async def _look_after(self, name: str, served: _Served) -> None:
-        """Follow what the server's configuration says now; let go of a queue that is no longer there."""
+    def _cannot_serve(self, name: str, text: str) -> None:
+        if self._missing.get(name) != text:  # told once
+            self._ports.journal.note(QueueLost(name, text))
+        self._missing[name] = text
+
+    async def keep_bound(self) -> None:
+        """Look again every ten seconds: new queues are served, vanished ones are not, changed ones follow."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            try:
+                async with self._looking:
+                    await self._look()
+            except Unavailable:
+                continue  # no server now: the pulls say so
+
+    async def _look(self) -> None:
+        await self._apart("stores", self._look_at_stores())
+        for served in list(self._served.values()):
+            await self._apart(f"queue {served.name}", self._look_after(served))
+        await self._apart("queues", self.bind_all(starting=False))
+
+    async def _apart(self, where: str, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`, whose fault is no reason not to look after the others; without a server all have to wait."""
+        try:
+            await work
+        except Unavailable:
+            if not self._connection.connected:
+                raise
+        except AjcError as error:
+            self._ports.journal.note(Trouble(where, str(error)))
+
+    async def _look_at_stores(self) -> None:
+        _, changes = await prepare_stores(self._connection, self.config, apply=False)
+        self._note_changes("", changes)  # somebody removed what all queues share
+
+    async def _look_after(self, served: ServedQueue, *, apply: bool = False) -> None:
+        """Follow what the server's configuration says now; let go of a queue that is no longer there.
+
+        Only with `apply` does the server get what the file says: else bridges with different files, or a person with
+        another tool, would for ever undo each other's settings.
+        """
+        name = served.name
         try:
             info, changes, _ = await bind_queue(
-                self._connection, name, self.config.queues.get(name), self._config_for(name)
+                self._connection, name, self.config.queues.get(name), self._config_for(name), apply=apply
             )
         except NotFound as error:
-            self._ports.journal.note(QueueLost(name, str(error)))
-            self._missing[name] = str(error)
-            await self._let_go(name)
+            self._cannot_serve(name, str(error))
+            await self._let_go(served)
             return
-        for change in changes:
-            self._ports.journal.note(QueueConfigured(name, change.field, change.before, change.after))
-        self._follow(name, served, info)
+        self._note_changes(name, changes)
+        served.follow(info, make_policy(info, self.config))
 
     def _config_for(self, name: str) -> Config:
         """Return the configuration to look with: a vanished queue is made again only if we are told to serve it."""
@@ -167,35 +197,33 @@ class Serving:
             return self.config
         return self.config.model_copy(update={"bridge": self.config.bridge.model_copy(update={"create": False})})
 
-    def _follow(self, name: str, served: _Served, info: QueueInfo) -> None:
-        policy = make_policy(info, self.config)
-        if policy != served.lane.policy:
-            served.lane.follow(policy)
-            served.queue.lease_seconds = info.lease_ns / 1e9
-        if (info.priority, info.max_concurrent) != (served.info.priority, served.info.max_concurrent):
-            self._share.change(name, info.priority, info.max_concurrent)
-        served.info = info
+    async def _let_go(self, served: ServedQueue) -> None:
+        """Take nothing in from it any more. What runs ends in its own time, and is part of a drain as all else is."""
+        if self._served.pop(served.name, None) is None:
+            return
+        served.leave()
+        self._leaving = [leaving for leaving in self._leaving if leaving.running]
+        self._leaving.append(served)
+        await served.close()
 
-    async def _let_go(self, name: str) -> None:
-        served = self._served.pop(name)
-        served.lane.stop()
-        served.rescuing.cancel()
-        self._share.remove(name)
-        await served.queue.stop()
-        await served.advisories.unsubscribe()
+    def _note_changes(self, name: str, changes: tuple[Change, ...]) -> None:
+        for change in changes:
+            self._ports.journal.note(QueueConfigured(name, change.field, change.before, change.after))
 
     async def rescue(self) -> None:
         """Look for tasks that wait without an item, as long as there is capacity to spare, until cancelled."""
         while True:
             seen = 0
             if self._share.busy * 2 <= self.config.bridge.concurrency:
-                policies = {name: served.lane.policy for name, served in self._served.items()}
+                policies = {name: served.policy for name, served in self._served.items()}
                 censuses = {name: served.census for name, served in self._served.items()}
-                evicting = {name: _evicts(served.info) for name, served in self._served.items()}
+                evicting = {name: served.evicts for name, served in self._served.items()}
                 try:
                     seen = await self._orphans.look(policies, censuses, evicting)
                 except Unavailable:
                     seen = 0  # looked at again
+                except AjcError as error:
+                    self._ports.journal.note(Trouble("rescue", str(error)))
             await anyio.sleep(SCAN_PAUSE if seen else SCAN_SECONDS)
 
     async def tidy(self) -> None:
@@ -210,6 +238,9 @@ class Serving:
                 except Unavailable:
                     self._may_be_back.set()  # looked at again
                     continue
+                except AjcError as error:
+                    self._ports.journal.note(Trouble(f"queue {name}", str(error)))
+                    continue
                 if removed:
                     self._ports.journal.note(RemainsCleared(name, removed))
 
@@ -218,58 +249,29 @@ class Serving:
 
         Raises `InvalidValue` for a setting that a queue cannot take, and `Unavailable`: then the old one stays.
         """
-        old, self.config = self.config, config
-        try:
-            for name, served in list(self._served.items()):
-                await self._look_after(name, served)
-        except AjcError:
-            self.config = old
-            raise
+        async with self._looking:
+            old, self.config = self.config, config
+            try:
+                for served in list(self._served.values()):
+                    await self._look_after(served, apply=True)
+            except AjcError:
+                self.config = old
+                for served in self._served.values():
+                    served.follow(served.info, make_policy(served.info, old))
+                raise
         self._share.resize(config.bridge.concurrency)
 
     async def drain(self, seconds: float) -> int:
         """Take nothing in, let what runs end within `seconds`, put the rest back; return how many those were."""
-        for served in self._served.values():
-            served.lane.stop()
-            served.rescuing.cancel()
-        tasks = [served.task for served in self._served.values()]
-        if not tasks:
-            return 0
-        await asyncio.wait(tasks, timeout=seconds)
-        left = self.running
-        if left:
-            for served in self._served.values():
-                served.lane.interrupt()
-            await asyncio.wait(tasks, timeout=_INTERRUPTED_SECONDS)
-            for served in self._served.values():
-                served.lane.abandon()
-            await asyncio.wait(tasks, timeout=1)
-        return left
+        return await drain(self._all(), seconds)
 
     async def abandon(self) -> None:
         """End everything unsettled: the connection is gone for good, and the leases end by themselves."""
-        tasks = [task for served in self._served.values() for task in (served.task, served.rescuing)]
-        for served in self._served.values():
-            served.lane.stop()
-            served.lane.abandon()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1)
+        await abandon(self._all())
 
     async def watch(self) -> None:
-        """Return when a lane ends by itself, which is a fault: raises what it raised."""
+        """Raise what ended a lane or a rescue, which no fault of a task or of the server does."""
         while True:
-            tasks = [served.task for served in self._served.values()]
-            if not tasks:
-                await anyio.sleep(1)
-                continue
-            done, _ = await asyncio.wait(tasks, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task in {served.task for served in self._served.values()}:
-                    task.result()
-
-
-def _evicts(info: QueueInfo) -> bool:
-    """Whether the queue lets items go unseen: the oldest when it is full, or those that are too old."""
-    return info.when_full == "discard_old" or info.max_age_ns > 0
+            await anyio.sleep(1)
+            for served in self._served.values():
+                served.check()

@@ -230,7 +230,9 @@ def differences(info: QueueInfo, queue: Queue) -> tuple[Change, ...]:
             show = _show_duration if duration else str
             found.append(Change(field, show(there), show(asked)))
 
-    compare("max_tries", info.max_tries, queue.max_tries)
+    # the setting, where there is one: the server's own cap may be lower, and no setting can raise that
+    metadata = info.stream_config.get("metadata") or {}
+    compare("max_tries", _metadata_int(metadata, MAX_TRIES_KEY, info.max_tries), queue.max_tries)
     if queue.max_run_time_ns is not None and not info.renews and info.max_run_time_ns == queue.max_run_time_ns:
         pass  # a queue whose lease is its run time has it already
     else:

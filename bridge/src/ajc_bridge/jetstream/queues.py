@@ -6,40 +6,51 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from ajc.connection import Connection
-from ajc.errors import NotFound
+from ajc.errors import InvalidValue, NotFound
 from ajc.queue import Queue, QueueInfo
 from ajc.stream_config import Change
-from ajc.subjects import TASKS_STREAM
+from ajc.subjects import DLQ_STREAM, TASKS_STREAM
 from ajc.topology import apply_queue, ensure_queue, ensure_stores, list_queues, read_queue
 from ajc_bridge.config import BackoffConfig, Config, QueueConfig
 from ajc_bridge.decision.policy import NAMED_BACKOFFS, Backoff, QueuePolicy
 
 
-async def prepare_stores(connection: Connection, config: Config) -> tuple[int, tuple[Change, ...]]:
+async def prepare_stores(
+    connection: Connection, config: Config, *, apply: bool = True
+) -> tuple[int, tuple[Change, ...]]:
     """Make the streams that all queues share; return the task store's own limit of a message, in bytes (-1: none).
 
-    Raises `NotFound` when the task store is missing and `bridge.create` is off, `StoreError` and `Unavailable`.
+    Without `apply`, dead letters that are stored already keep their limits. Raises `NotFound` when the task store is
+    missing and `bridge.create` is off, `InvalidValue` for a store that cannot do what the configuration asks for,
+    `StoreError` and `Unavailable`.
     """
     changes: tuple[Change, ...] = ()
+    with_age = any(ttl > 0 for ttl in config.retention.ttl_ns().values())
     if config.bridge.create:
+        limits = apply or not await _exists(connection, DLQ_STREAM)
         changes = await ensure_stores(
             connection,
             replicas=config.bridge.replicas,
-            msg_ttl=any(ttl > 0 for ttl in config.retention.ttl_ns().values()),
-            dlq_max_age_ns=config.dlq.max_age,
-            dlq_max_entries=config.dlq.max_entries,
+            msg_ttl=with_age,
+            dlq_max_age_ns=config.dlq.max_age if limits else None,
+            dlq_max_entries=config.dlq.max_entries if limits else None,
         )
     info = await connection.api(f"STREAM.INFO.{TASKS_STREAM}")
+    if with_age and not info["config"].get("allow_msg_ttl"):
+        raise InvalidValue(
+            "retention", "a time", f"stream {TASKS_STREAM} has no allow_msg_ttl, and bridge.create is off: switch it on"
+        )
     return int(info["config"].get("max_msg_size") or -1), changes
 
 
 async def bind_queue(
-    connection: Connection, name: str, settings: QueueConfig | None, config: Config
+    connection: Connection, name: str, settings: QueueConfig | None, config: Config, *, apply: bool = True
 ) -> tuple[QueueInfo, tuple[Change, ...], bool]:
-    """Return the queue as it is once the settings are applied, what was changed, and whether it was made now.
+    """Return the queue as it is then, what was changed, and whether it was made now.
 
-    Without settings an existing queue is only given its source of delayed items. Raises `NotFound` when it is missing
-    and may not be made, `InvalidValue` for a setting that cannot change, `StoreError` and `Unavailable`.
+    What is missing is made as the settings say, its source of delayed items too; what is there gets them only with
+    `apply`. Raises `NotFound` when it is missing and may not be made, `InvalidValue` for a setting that cannot change,
+    `StoreError` and `Unavailable`.
     """
     wanted = make_queue(name, settings)
     created = False
@@ -53,8 +64,18 @@ async def bind_queue(
         if wanted.replicas is None and created:
             wanted = make_queue(name, settings, replicas=config.bridge.replicas)
         info = await ensure_queue(connection, wanted, stores=False)
+    if not apply:
+        return info, (), created
     info, changes = await apply_queue(connection, wanted)
     return info, changes, created
+
+
+async def _exists(connection: Connection, stream: str) -> bool:
+    try:
+        await connection.api(f"STREAM.INFO.{stream}")
+    except NotFound:
+        return False
+    return True
 
 
 def make_queue(name: str, settings: QueueConfig | None, *, replicas: int | None = None) -> Queue:
@@ -94,6 +115,9 @@ def make_policy(info: QueueInfo, config: Config) -> QueuePolicy:
         lease_ns=info.lease_ns,
         max_run_time_ns=info.max_run_time_ns,
         max_tries=info.max_tries,
+        max_deliver=max(info.max_deliver, 0),
+        evicts=info.when_full == "discard_old",
+        max_age_ns=info.max_age_ns,
         backoff=named_backoff(info.backoff, config.backoff),
         renews=info.renews,
         retention=config.retention.ttl_ns(),
