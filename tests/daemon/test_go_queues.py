@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
@@ -86,6 +87,25 @@ async def test_a_go_queues_lease_is_not_renewed(own_server, make_bridge, kind):
         assert (found.tries, found.last_err) == (1, "no reply within 1.8s")
         assert len(responder.requests) == 1
         assert bridge.logs("lease.lost") == []
+
+
+@row("interrupted (drain limit passed)")
+@row("Queues: a queue that Go made works unchanged")
+async def test_a_go_queues_only_delivery_is_not_used_up_by_a_drain(own_server, make_bridge, kind):
+    config = '[queues.EMAIL]\n[bridge]\ndrain = "300ms"'
+    async with world_of(own_server.url) as world:
+        await make_go_store(world)
+        await make_go_queue(world, "EMAIL", "queue_name_only", ack_wait=60 * SECOND, max_deliver=1)
+        bridge = await make_bridge(own_server.url, config).ready()
+        responder = await world.serve(kind, [None, done()])
+        task = await world.run(kind, queue="EMAIL", max_tries=0)
+        await world.asked(responder)
+        bridge.signal(SIGTERM)
+        assert await bridge.ended() == 0
+        found = await world.load(task.id)
+        assert (found.state, found.tries, found.last_err) == ("new", 0, "interrupted")
+        await make_bridge(own_server.url, config).ready()
+        assert (await world.settled(task, "complete")).tries == 1
 
 
 @row("Queues: items that reach Go's max_deliver are found and settled by the same decide()")

@@ -25,8 +25,9 @@ from msgspec import Struct
 
 from ajc.task import Task
 from ajc.work_item import WorkItem
-from ajc_bridge.decision.admission import Arrival, Record, Run, admit
+from ajc_bridge.decision.admission import Arrival, Record, Run, admit, hand_back
 from ajc_bridge.decision.policy import QueuePolicy
+from ajc_bridge.decision.transition import ItemVerdict, Schedule, Transition
 
 RUN_TIME = 10 * MINUTE
 LEASE = 30 * SECOND
@@ -479,3 +480,21 @@ def test_without_any_cap_a_task_always_runs() -> None:
 def test_an_arrival_is_a_first_delivery_that_is_not_the_last_unless_it_says_so() -> None:
     assert Arrival("Q", "id", None, b"") == Arrival("Q", "id", None, b"", deliveries=1, exhausted=False)
     assert Record("id", b"", 1, CREATED) == Record("id", b"", 1, CREATED, task=None, malformed="")
+
+
+def test_an_item_that_is_not_begun_is_handed_back() -> None:
+    arrival = make_arrival(item=WorkItem(ID, waits=3))
+    back = Transition(reason="handed_back", item=ItemVerdict.NAK)
+    assert hand_back(arrival, make_policy(), NOW) == back
+
+
+def test_where_the_server_counts_deliveries_it_comes_as_a_fresh_item() -> None:
+    arrival = make_arrival(item=WorkItem(ID, waits=3))
+    fresh = Transition(reason="handed_back", schedule=Schedule(NOW, 3))
+    assert hand_back(arrival, make_policy(max_deliver=1), NOW) == fresh
+
+
+@pytest.mark.parametrize("item", [None, WorkItem("a.b")])
+def test_an_item_that_names_no_task_makes_no_fresh_one(item: WorkItem | None) -> None:
+    back = Transition(reason="handed_back", item=ItemVerdict.NAK)
+    assert hand_back(make_arrival(item=item), make_policy(max_deliver=1), NOW) == back

@@ -307,6 +307,17 @@ ROWS = [
         waits=3,
     ),
     row(
+        "interrupted where the server counts deliveries: a fresh item at once, which has all of them",
+        Interrupted(),
+        Answer(
+            reason="interrupted",
+            saved={"state": "new", "tries": 0, "tried": None, "last_err": "interrupted"},
+            after=(0, 3),
+        ),
+        waits=3,
+        policy=make_policy(max_deliver=1),
+    ),
+    row(
         "interrupted: a retry is due at once",
         Interrupted(),
         Answer(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from ajc.duration import SECOND
 from ajc.instant import Instant
 from ajc.task import Task
@@ -60,7 +62,7 @@ class World:
     """
 
     def __init__(self, policy: QueuePolicy, now: Instant, max_deliver: int) -> None:
-        self.policy = policy
+        self.policy = replace(policy, max_deliver=max(0, max_deliver))
         self.now = now
         self.max_deliver = max_deliver
         self.record: Record | None = None

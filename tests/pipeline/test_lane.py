@@ -427,6 +427,31 @@ async def test_what_comes_after_the_stop_is_given_back_at_once() -> None:
     await ended(bridge)
 
 
+async def test_where_the_server_counts_deliveries_no_item_is_given_back_for_nothing() -> None:
+    """With one delivery in all, an item that was given back would never come again."""
+    pipe = Pipe()
+    pipe.source.max_deliver = 1
+    pipe.exchange.answer(SUBJECT, None)
+    pipe.enqueue(id="runs")
+    bridge = Bridge(pipe.server, slots=10, notes=pipe.notes)
+    lane = bridge.lane(max_deliver=1)
+    await asyncio.sleep(1)  # its next pull waits
+    lane.stop()
+    pipe.source.put("late", WorkItem("late", waits=2))
+    pipe.store.put("late", make_task(pipe.now(), id="late").encode())
+    pipe.source.put("bad", b"{")
+    lane.interrupt()
+    await ended(bridge)
+    assert (pipe.task("runs").state, pipe.task("runs").tries) == ("new", 0)
+    assert not pipe.source.exhausted or [item.subject_id for item in pipe.source.exhausted] == ["bad"]
+    other = Bridge(pipe.server, slots=10, notes=pipe.notes)
+    pipe.exchange.answer(SUBJECT, SUCCESS)
+    other.lane(max_deliver=1)
+    await until(lambda: states(pipe, ["runs", "late"]) == {"complete"}, 5)
+    assert {pipe.task(name).tries for name in ("runs", "late")} == {1}
+    await ended(other)
+
+
 async def test_an_item_that_no_pull_waits_for_takes_a_slot_beyond() -> None:
     pipe = Pipe()
     pipe.exchange.answer(SUBJECT, takes(1.0))

@@ -31,7 +31,7 @@ from ajc_bridge.decision.lifecycle import (
 from ajc_bridge.decision.lifecycle import Expire as ExpireChange
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import ABANDONED_TEXT, growing_ns, not_after_deadline, tries_left
-from ajc_bridge.decision.transition import DeadLetter, Transition
+from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Transition
 
 DUE_WITHIN_NS: Final = 250 * MILLISECOND
 """A retry this close is due: the server's schedules are no finer."""
@@ -164,6 +164,17 @@ def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Ins
     if arrival.exhausted:
         return _expire(task, task.last_err or TRIES_TEXT, "tries", policy, now)
     return Run(task, apply(task, _START, now))
+
+
+def hand_back(arrival: Arrival, policy: QueuePolicy, now: Instant) -> Transition:
+    """Answer an item that is not begun here, since the bridge ends: somebody else has it at once.
+
+    Where the server counts deliveries it comes as a fresh item: this one was delivered for nothing.
+    """
+    item = arrival.item
+    if policy.max_deliver > 0 and item is not None and is_id(item.task_id):
+        return Transition.later("handed_back", None, now, waits=item.waits)
+    return Transition(reason="handed_back", item=ItemVerdict.NAK)
 
 
 def _abandoned(task: Task, policy: QueuePolicy, now: Instant, *, exhausted: bool) -> Admission:

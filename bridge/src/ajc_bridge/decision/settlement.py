@@ -78,8 +78,10 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS) if asked is None else asked
             return _put_back(attempt, outcome.word, outcome.text, now.plus(delay), now)
         case Interrupted():
-            change = PutBack(attempt.before, "interrupted", None)
-            return Transition.put_back(outcome.word, apply(active, change, now))
+            task = apply(active, PutBack(attempt.before, "interrupted", None), now)
+            if policy.max_deliver > 0:  # the server would count this delivery: a fresh item has all of them
+                return Transition.later(outcome.word, task, now, waits=attempt.waits)
+            return Transition.put_back(outcome.word, task)
         case ResultTooLarge():
             text = f"result of {outcome.size} bytes exceeds {outcome.limit}"
             return _terminated(active, text, outcome.word, policy, now)

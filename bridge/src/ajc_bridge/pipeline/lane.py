@@ -9,12 +9,13 @@ import anyio
 
 from ajc.errors import Unavailable
 from ajc.failpoint import reach
+from ajc_bridge.decision.admission import hand_back
 from ajc_bridge.decision.outcome import Interrupted, Outcome, ResultTooLarge, Succeeded
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import decide
 from ajc_bridge.decision.transition import Transition
 from ajc_bridge.happenings import Pulled, PullFailed, Trouble
-from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item
+from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item, make_arrival
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
 from ajc_bridge.pipeline.fair_share import FairShare, Grant
 from ajc_bridge.pipeline.keepalive import Keepalive
@@ -135,7 +136,7 @@ class Lane:
         """Start on a leased item. One that comes after its pull was given up takes a slot beyond those reserved."""
         self._backlog = lease.backlog
         if self._stopping:
-            self._queue.nak(lease)
+            self._hand_back(lease)
             return
         reserved = self._reserved > 0
         if reserved:
@@ -145,6 +146,24 @@ class Lane:
         self._keepalive.hold(lease)
         self._idle.clear()
         self._tasks[id(lease)] = asyncio.create_task(self._work(lease))
+
+    def _hand_back(self, lease: Lease) -> None:
+        """Give an item back that came too late to be begun."""
+        arrival = make_arrival(lease)
+        transition = hand_back(arrival, self.policy, self._ports.clock.now())
+        if transition.schedule is None or arrival.item is None:
+            self._queue.nak(lease)
+            return
+        self._idle.clear()
+        self._tasks[id(lease)] = asyncio.create_task(self._put_back(lease, arrival.item.task_id, transition))
+
+    async def _put_back(self, lease: Lease, task_id: str, transition: Transition) -> None:
+        try:
+            await settle(self._ports, self._queue, lease, task_id, transition, revision=0)
+        finally:
+            del self._tasks[id(lease)]
+            if not self._tasks:
+                self._idle.set()
 
     async def _work(self, lease: Lease) -> None:
         """Take one item through the four stages."""
