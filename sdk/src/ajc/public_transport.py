@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
@@ -56,6 +57,7 @@ class PublicTransport:
         self._sender: asyncio.Task[None] | None = None
         self._on_state: Callable[[Any, BaseException | None], None] = lambda _state, _error: None
         self._opened = False
+        self._opening = True
         self._refused = 0
         self._giving_up: asyncio.Task[None] | None = None
 
@@ -96,10 +98,12 @@ class PublicTransport:
         servers = list(options.servers)
 
         async def failed(error: Exception) -> None:
-            on_state("error", error)
+            if self._opened or self._opening:
+                on_state("error", error)
             if self._opened:
                 self._count_refusal(error, len(servers))
-                return
+            if not self._opening:
+                return  # nats-py also reports what it meets while it closes, and must get to its end
             self._refused += 1
             if _is_refusal(error):
                 raise Closed(f"{_without_secrets(servers)} refuses the connection: {error}") from error
@@ -118,6 +122,7 @@ class PublicTransport:
             if self._opened:
                 on_state("closed", self._client.last_error)
 
+        _check_files(options)
         try:
             await self._client.connect(
                 servers=servers,
@@ -150,12 +155,13 @@ class PublicTransport:
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             await self._discard()
             raise Unavailable(f"cannot connect to {_without_secrets(servers)}: {error}") from error
-        self._opened = True
+        self._opened, self._opening = True, False
         self._refused = 0
         self._start()
 
     async def _discard(self) -> None:
         """Close a client that may not have begun to connect, which nats-py asserts."""
+        self._opening = False
         with contextlib.suppress(OSError, nats.errors.Error, AssertionError):
             await self._client.close()
 
@@ -193,6 +199,19 @@ class PublicTransport:
         pairs = dict(parse_headers(headers).items) if headers is not None else None
         self._outgoing_bytes += len(body)
         self._outgoing.put_nowait((subject, body, pairs, reply))
+
+    def send(self, commands: bytes) -> None:
+        """Publish what these protocol commands say, one after the other."""
+        start = 0
+        while start < len(commands):
+            line_end = commands.index(b"\r\n", start)
+            kind, subject, *reply, size = commands[start:line_end].split(b" ")
+            headers_size = int(reply.pop()) if kind == b"HPUB" else 0
+            begin = line_end + 2
+            middle, end = begin + headers_size, begin + int(size)
+            headers = commands[begin:middle] if headers_size else None
+            self.publish(subject.decode(), commands[middle:end], headers, b"".join(reply).decode())
+            start = end + 2
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
         """Subscribe with a coroutine callback, as nats-py wants it."""
@@ -267,6 +286,16 @@ def _is_refusal(error: BaseException) -> bool:
 
 def _without_secrets(servers: list[str]) -> str:
     return ", ".join(server.rsplit("@", 1)[-1] if "@" in server else server for server in servers)
+
+
+def _check_files(options: ConnectOptions) -> None:
+    """Raise `Unavailable` for credentials that cannot be read: nats-py looks only once a server asks for them."""
+    for path in (options.creds, options.nkey):
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise Unavailable(f"the credentials cannot be read: {error}") from error
 
 
 def _tls(options: ConnectOptions) -> ssl.SSLContext | None:
