@@ -10,7 +10,10 @@ import pytest
 from sdk_world import item_of, queue_of, record_of, unique, until
 
 import ajc
+from ajc.connection import Connection
 from ajc.enqueue_many import EnqueueMany
+from ajc.entry import prepare
+from ajc.instant import Instant
 
 
 def tasks(count: int) -> list[ajc.Task]:
@@ -161,3 +164,38 @@ async def test_a_server_that_restarts_in_between(own_server: Any) -> None:
         info = await client.connection.api("STREAM.INFO.CHORIA_AJ_TASKS")
         assert info["state"]["messages"] == 3000
         assert (await client.queue(queue)).messages == 3000
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_what_it_stores_is_what_a_single_enqueue_stores(server: Any, fast: bool) -> None:
+    async with queue_of(server) as (client, queue), queue_of(server) as (other, another):
+        connection = await Connection.open(client.connection.options, fast=fast)
+        blocked = ajc.new_task("b").replace(dependencies=("x",))
+        old = ajc.new_task("c", b"\xff", id="o:1_" + unique("d"), max_tries=0).replace(
+            last_err='"\n', created=Instant(7)
+        )
+        asked = [ajc.new_task("a", {"n": 1}), blocked, old]
+        async with client.watch() as events:
+            stored = [task async for task in EnqueueMany(connection, asked, queue=queue).outcomes()]
+            told: list[Any] = []
+            while len(told) < len(asked):
+                event = await anext(aiter(events))
+                told += [event] if event.task_id in {task.id for task in asked} else []
+        assert [(event.task_id, event.state, event.queue) for event in told] == [
+            (task.id, task.state, task.queue) for task in stored
+        ]
+        for task in stored:
+            entry = prepare(client.connection, task.replace(queue=""), queue)
+            assert entry.task == task
+            assert (await record_of(client, task.id)).data == entry.body
+            item = await item_of(client, queue, task.id)
+            assert (item.subject, item.data, item.headers) == (entry.item_subject, entry.item_body, entry.item_headers)
+        for wrong in (ajc.new_task("a").replace(queue="no queue"), ajc.new_task("a").replace(id="a b"), done_task()):
+            (refused,) = [found async for found in EnqueueMany(connection, [wrong], queue=another).outcomes()]
+            assert isinstance(refused, ajc.InvalidName | ajc.InvalidValue)
+        assert (await other.queue(another)).messages == 0
+        await connection.close()
+
+
+def done_task() -> ajc.Task:
+    return ajc.new_task("a").replace(state="complete")

@@ -55,6 +55,11 @@ def read_sequence(body: bytes, headers: bytes | None) -> int:
     return _read_stored(body, headers, "the stream").seq
 
 
+def read_duplicate(body: bytes, headers: bytes | None, subject: str = "the stream") -> bool:
+    """Read no more of it than whether the message was stored before; raises likewise."""
+    return _read_stored(body, headers, subject).duplicate
+
+
 def _read_stored(body: bytes, headers: bytes | None, subject: str) -> _Answer:
     if headers is not None and headers.startswith(NO_RESPONDERS):
         raise store_error(STREAM_NOT_FOUND, "no stream takes this subject", subject)

@@ -134,6 +134,14 @@ class Connection:
             raise TooLarge("message", size, self._transport.max_payload)
         self._transport.publish(subject, body, headers, reply)
 
+    def send(self, commands: bytes) -> None:
+        r"""Send whole commands of NATS' protocol (PUB and HPUB, each with its last \r\n), without waiting.
+
+        For who sends thousands: nothing is checked but the buffer, so they must be within `max_payload`, with one blank
+        between two words, or two where there is no reply. Raises `Unavailable` and `Closed` as `publish`.
+        """
+        self._transport.send(commands)
+
     async def request(
         self,
         subject: str,

@@ -13,13 +13,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Final
 
-from ajc.connection import Answer, Connection, read_pub_ack
+import msgspec
+
+from ajc.answers import read_duplicate, read_sequence
+from ajc.connection import Connection
 from ajc.enqueue import ANSWER_SECONDS, DEFAULT_TIMEOUT, Enqueue
-from ajc.entry import Entry, announce, prepare
+from ajc.enqueue_commands import commands_of, save_command
+from ajc.entry import as_enqueued, prepare
 from ajc.errors import AjcError, QueueFull, Unavailable
 from ajc.failpoint import reach
+from ajc.subjects import check_id
 from ajc.task import Task
-from ajc.task_records import NEW_RECORD
+from ajc.task_records import NEW_RECORD, check_task_size
 
 IN_FLIGHT: Final = 256
 """Tasks under way at a time."""
@@ -27,24 +32,21 @@ IN_FLIGHT: Final = 256
 _LANDED: Final = 4 * IN_FLIGHT
 _ROOM_EVERY: Final = 16
 _SWEEP_SECONDS: Final = 0.25
+_REFILL: Final = 32
+"""So many begin together: the server stores them while the next answers are read."""
+_SMALL: Final = 1_000  # with its headers below the limit of any server
 
 Tasks = Iterable[Task] | AsyncIterable[Task]
 
 
-class _Flight:
-    """One task under way; `revision` once it is saved, `outcome` once it has landed."""
+class _Flight(msgspec.Struct, gc=False):
+    """One task under way; `revision` once it is saved, `outcome` once it has landed. Made for every task: cheap."""
 
-    __slots__ = ("deadline", "entry", "inbox", "name", "outcome", "revision")
-
-    def __init__(
-        self, entry: Entry | None, name: bytes, inbox: str, deadline: float, outcome: Task | AjcError | None = None
-    ) -> None:
-        self.entry = entry
-        self.name = name
-        self.inbox = inbox
-        self.deadline = deadline
-        self.outcome = outcome
-        self.revision: int | None = None
+    task: Task
+    name: bytes
+    deadline: float
+    outcome: Task | AjcError | None = None
+    revision: int | None = None
 
 
 class EnqueueMany:
@@ -67,9 +69,11 @@ class EnqueueMany:
         self._wait = wait
         self._timeout = timeout
         self._in_flight = in_flight
+        self._refill = in_flight - min(_REFILL, in_flight // 2)
         self._loop = asyncio.get_running_loop()
-        self._inbox = f"{connection.inbox_prefix}.{secrets.token_hex(8)}."
+        self._inbox = f"{connection.inbox_prefix}.{secrets.token_hex(8)}.".encode()
         self._cut = len(self._inbox)
+        self._send = connection.send
         self._flights: deque[_Flight] = deque()
         self._answers: dict[bytes, _Flight] = {}
         self._under_way = 0
@@ -84,7 +88,7 @@ class EnqueueMany:
     async def outcomes(self, *, return_errors: bool = True) -> AsyncGenerator[Task | AjcError, None]:
         """Yield a `Task`, or the error that it met, for each task; without `return_errors` the first one is raised."""
         flights = self._flights
-        subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._answered)
+        subscription = await self._connection.subscribe_raw(f"{self._inbox.decode()}*", self._answered)
         self._sweep()
         try:
             while True:
@@ -146,20 +150,24 @@ class EnqueueMany:
                 self._head = None
 
     def _begin(self, task: Task) -> None:
-        connection = self._connection
         try:
-            entry = prepare(connection, task, self._queue)
+            task = as_enqueued(task, self._queue)
+            commands_of(task.queue)
+            task_id = check_id(task.id).encode()
+            body = task.encode()
+            if len(body) > _SMALL:
+                check_task_size(self._connection, len(NEW_RECORD) + len(body))
         except AjcError as error:
-            self._flights.append(_Flight(None, b"", "", 0.0, error))
+            self._flights.append(_Flight(task, b"", 0.0, error))
             return
         self._begun += 1
         name = b"%x" % self._begun
-        flight = _Flight(entry, name, f"{self._inbox}{self._begun:x}", self._clock + ANSWER_SECONDS)
+        flight = _Flight(task, name, self._clock + ANSWER_SECONDS)
         self._flights.append(flight)
         self._under_way += 1
         reach("enqueue.begin")
         try:
-            connection.publish(entry.subject, entry.body, headers=NEW_RECORD, reply=flight.inbox)
+            self._send(save_command(task_id, body, self._inbox, name))
         except Unavailable:
             self._go_carefully(flight)
         else:
@@ -169,31 +177,27 @@ class EnqueueMany:
         flight = self._answers.get(subject[self._cut :])
         if flight is not None:
             if flight.revision is None:
-                self._saved(flight, Answer(body, headers))
+                self._saved(flight, body, headers)
             else:
-                self._item_stored(flight, Answer(body, headers))
+                self._item_stored(flight, body, headers)
 
-    def _saved(self, flight: _Flight, answer: Answer) -> None:
-        entry = flight.entry
-        assert entry is not None
-        connection = self._connection
+    def _saved(self, flight: _Flight, body: bytes, headers: bytes | None) -> None:
+        task = flight.task
         try:
-            flight.revision = read_pub_ack(answer, entry.subject).seq
+            flight.revision = read_sequence(body, headers)
             reach("enqueue.saved")
-            announce(connection, entry.task)
-            reach("enqueue.event_sent")
+            commands = commands_of(task.queue).announce_and_queue(task, self._inbox, flight.name)
+            reach("enqueue.event_sent")  # with the item, from here on
             flight.deadline = self._clock + ANSWER_SECONDS
-            connection.publish(entry.item_subject, entry.item_body, headers=entry.item_headers, reply=flight.inbox)
+            self._send(commands)
         except AjcError:
             self._go_carefully(flight)
 
-    def _item_stored(self, flight: _Flight, answer: Answer) -> None:
-        entry = flight.entry
-        assert entry is not None
+    def _item_stored(self, flight: _Flight, body: bytes, headers: bytes | None) -> None:
         try:
-            duplicate = read_pub_ack(answer, entry.item_subject).duplicate
+            duplicate = read_duplicate(body, headers)
         except QueueFull:
-            self._go_carefully(flight, refused=QueueFull(entry.task.queue))
+            self._go_carefully(flight, refused=QueueFull(flight.task.queue))
             return
         except AjcError:
             self._go_carefully(flight)
@@ -203,8 +207,8 @@ class EnqueueMany:
             return
         reach("enqueue.item_stored")
         del self._answers[flight.name]
-        self._land(flight, entry.task)
-        if self._later is None:
+        self._land(flight, flight.task)
+        if self._under_way <= self._refill and self._later is None:
             self._fill()
 
     def _sweep(self) -> None:
@@ -216,9 +220,8 @@ class EnqueueMany:
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _go_carefully(self, flight: _Flight, *, lost: bool = False, refused: QueueFull | None = None) -> None:
-        entry = flight.entry
-        assert entry is not None
         self._answers.pop(flight.name, None)
+        entry = prepare(self._connection, flight.task, flight.task.queue)
         careful = Enqueue(self._connection, entry, wait=self._wait, timeout=self._timeout)
         careful.save_may_have_landed = lost
         careful.item_may_have_landed = lost and flight.revision is not None

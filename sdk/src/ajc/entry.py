@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+from msgspec import structs
 
 from ajc.connection import Connection
 from ajc.errors import InvalidValue, Unavailable
@@ -12,6 +15,9 @@ from ajc.subjects import check_type, event_subject, item_subject, task_subject
 from ajc.task import Task, TaskState
 from ajc.task_records import NEW_RECORD, check_task_size
 from ajc.work_item import WorkItem
+
+_NEW: Final[str] = TaskState.NEW.value
+_BLOCKED: Final[str] = TaskState.BLOCKED.value
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -30,13 +36,8 @@ def prepare(connection: Connection, task: Task, queue: str) -> Entry:
 
     Raises `InvalidName`, `InvalidValue` for a state that cannot be enqueued, and `TooLarge` before anything is sent.
     """
-    name = task.queue or queue
-    state = TaskState.BLOCKED if task.dependencies else TaskState.NEW
-    if task.state not in (TaskState.NEW, state):
-        raise InvalidValue("state", task.state, "a task that was under way is queued again with retry()")
-    if task.queue != name or task.state != state:
-        task = task.replace(queue=name, state=str(state))
-    check_type(task.type)
+    task = as_enqueued(task, queue)
+    name = task.queue
     body = task.encode()
     check_task_size(connection, len(NEW_RECORD) + len(body))
     return Entry(
@@ -47,6 +48,21 @@ def prepare(connection: Connection, task: Task, queue: str) -> Entry:
         WorkItem(task_id=task.id).encode(),
         b"NATS/1.0\r\nNats-Msg-Id: " + task.id.encode() + b"\r\n\r\n",
     )
+
+
+def as_enqueued(task: Task, queue: str) -> Task:
+    """Give the task as it is stored first: in its own queue, or in `queue` when it names none; `blocked` or `new`.
+
+    Raises `InvalidName` for its type, and `InvalidValue` for a state that cannot be enqueued.
+    """
+    name = task.queue or queue
+    state = _BLOCKED if task.dependencies else _NEW
+    if task.state not in (_NEW, state):
+        raise InvalidValue("state", task.state, "a task that was under way is queued again with retry()")
+    check_type(task.type)
+    if task.queue != name or task.state != state:
+        return structs.replace(task, queue=name, state=state)
+    return task
 
 
 def announce(connection: Connection, task: Task) -> None:

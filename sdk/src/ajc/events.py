@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -57,12 +57,13 @@ class _WrittenElection(Struct):
 
 _read = msgspec.json.Decoder(_Read)
 _encode = msgspec.json.Encoder().encode
+_TASK_STATE: Final = "io.choria.asyncjobs.v1.task_state"
 
 
 class TaskStateChanged(Struct, frozen=True, kw_only=True):
     """A task was saved in this state; `task_age` in nanoseconds: negative when clocks disagree, None when unknown."""
 
-    TYPE: ClassVar[str] = "io.choria.asyncjobs.v1.task_state"
+    TYPE: ClassVar[str] = _TASK_STATE
 
     event_id: str
     timestamp: Instant  # whole seconds
@@ -110,16 +111,30 @@ class TaskStateChanged(Struct, frozen=True, kw_only=True):
 
 def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
     """Write `TaskStateChanged.of(task, now, queue)` without making it: two of these are sent for every task."""
+    if _are_plain(task.id, task.type, queue) and is_type(task.state):
+        return encode_named_state(task, now, queue)
+    return _encode_any_state(task, now, queue)
+
+
+def encode_named_state(task: Task, now: int, queue: str) -> bytes:
+    """Write the same where id, type, state and queue are known to keep to the grammar of names: no escapes."""
+    created = task.created
+    if task.last_err or created == GO_ZERO:
+        return _encode_any_state(task, now, queue)
+    seconds = now // _SECOND
+    age = now - created
+    if not _INT64_MIN <= age <= _INT64_MAX:
+        age = _INT64_MIN if age < 0 else _INT64_MAX
+    return (
+        f'{{"event_id":"{ksuid.serial(seconds)}","type":"{_TASK_STATE}",'
+        f'"timestamp":"{_text_of(seconds)}","task_id":"{task.id}","state":"{task.state}",'
+        f'"tries":{task.tries},"queue":"{queue}","task_type":"{task.type}","task_age":{age:d}}}'
+    ).encode()
+
+
+def _encode_any_state(task: Task, now: int, queue: str) -> bytes:
     created = task.created
     seconds = now // _SECOND
-    if not task.last_err and created != GO_ZERO and _are_plain(task.id, task.type, queue) and is_type(task.state):
-        # what keeps to the grammar of names needs no escapes
-        return (
-            f'{{"event_id":"{ksuid.serial(seconds)}","type":"{TaskStateChanged.TYPE}",'
-            f'"timestamp":"{_text_of(seconds)}","task_id":"{task.id}","state":"{task.state}",'
-            f'"tries":{task.tries},"queue":"{queue}","task_type":"{task.type}",'
-            f'"task_age":{max(_INT64_MIN, min(now - created, _INT64_MAX)):d}}}'
-        ).encode()
     return _bytes(
         _WrittenState(
             ksuid.serial(seconds),
@@ -131,7 +146,7 @@ def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
             queue or UNSET,
             task.type,
             task.last_err or UNSET,
-            UNSET if created == GO_ZERO else max(_INT64_MIN, min(now - created, _INT64_MAX)),
+            UNSET if created == GO_ZERO else max(_INT64_MIN, min(int(now - created), _INT64_MAX)),
         )
     )
 

@@ -31,6 +31,7 @@ _H: Final = ord("H")
 _MAX_CONTROL_LINE: Final = 65_536
 _MSG_ARGS: Final = 3
 _HMSG_ARGS: Final = 4
+_EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
 
 
@@ -130,7 +131,9 @@ class FastClient(Client):
         size = len(command)
         self._pending_data_size += size
         self.backlog += size
-        if self.turn_begins:
+        if self._pending_data_size > _EARLY:
+            self._write_out()  # the server works on it meanwhile
+        elif self.turn_begins:
             self.turn_begins = False
             self._call_soon(self._write_out)
 

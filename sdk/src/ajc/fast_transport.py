@@ -66,6 +66,13 @@ class FastTransport(PublicTransport):
             command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
             fast.send(b"%b%b%b\r\n" % (command, headers, body))
 
+    def send(self, commands: bytes) -> None:
+        """Append protocol commands as they are."""
+        fast = self._fast
+        if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
+            self._check_room()
+        fast.send(commands)
+
     def _check_room(self) -> None:
         if self._fast.is_closed:
             raise Closed

@@ -55,7 +55,7 @@ def is_type(name: object) -> bool:
 
 def is_id(name: object) -> bool:
     """Whether this is a legal task id; it need not be a KSUID."""
-    return isinstance(name, str) and len(name) <= LONGEST_NAME and _is_name(name)
+    return isinstance(name, str) and _name(name) is not None  # another id each time: no cache
 
 
 def is_queue(name: object) -> bool:

@@ -55,6 +55,7 @@ class Transport(Protocol):
         wait_for_server: bool,
     ) -> None: ...
     def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None: ...  # noqa: D102
+    def send(self, commands: bytes) -> None: ...  # noqa: D102
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription: ...  # noqa: D102
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription: ...  # noqa: D102
     def backlog(self) -> int: ...  # noqa: D102
