@@ -7,6 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 JOBS ?= 4
 SEED ?= 1
+SEEDS ?= 1
 SECONDS ?= 120
 
 .PHONY: help setup demo test lint format bench chaos mutants lock clean
@@ -42,10 +43,10 @@ format: $(READY)  ## what ruff can mend by itself
 	$(BIN)/ruff format .
 
 bench: $(READY)  ## tasks per second, beside a floor that takes no decisions
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py --long
 
-chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120
-	$(BIN)/python tests/chaos/driver.py --seed $(SEED) --seconds $(SECONDS)
+chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120, or SEEDS=10
+	$(BIN)/python tests/chaos/driver.py $(if $(filter-out 1,$(SEEDS)),--seeds $(SEEDS),--seed $(SEED)) --seconds $(SECONDS)
 
 mutants: $(READY)  ## a mutation test of the decisions
 	$(BIN)/python tests/decision/mutants.py

@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Tests share the machine: how long one example takes, or how long it takes to make some, says nothing.
+settings.register_profile("ajc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ajc")
 
 VECTORS = Path(__file__).parent / "vectors"
 TEST_SECONDS = 60

@@ -7,13 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from ajc.task import Result, Task
-
-# Tests share the machine: how long one example takes says nothing.
-settings.register_profile("wire", deadline=None)
-settings.load_profile("wire")
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ajc_bridge.cli.exits import DONE, FAILED, CliError
 from ajc_bridge.cli.options import Json
 from ajc_bridge.cli.output import print_json, say
+
+_READY_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.05
 
 
 def dev(
@@ -56,6 +60,7 @@ def dev(
             arguments += [option, str(value)] if value is not None else []
         running = bridge(arguments)
         stack.callback(running.kill)
+        asyncio.run(_until_served(url, lambda: stop.wanted or server.ended or running.wait(0.0) is not None))
         if as_json:
             print_json({"server": url, "data": str(folder), "server_pid": server.pid, "bridge_pid": running.pid})
         else:
@@ -76,6 +81,32 @@ def dev(
                 running.kill()
         before_it_was_up = running.code == -signal.SIGTERM
         raise typer.Exit(code or (DONE if running.code == 0 or before_it_was_up else FAILED))
+
+
+async def _until_served(url: str, ended: Callable[[], bool]) -> None:
+    """Wait until the bridge pulls from every queue there is, so that what is said to work does."""
+    from ajc.connection import Connection  # noqa: PLC0415 - keeps --help quick
+    from ajc.context import resolve  # noqa: PLC0415
+    from ajc.errors import AjcError  # noqa: PLC0415
+    from ajc.subjects import CONSUMER, is_queue, queue_stream  # noqa: PLC0415
+    from ajc.topology import list_queues  # noqa: PLC0415
+
+    try:
+        connection = await Connection.open(resolve(url))
+    except AjcError:
+        return  # the main loop says what ended
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            while not ended():
+                queues = [name for name in await list_queues(connection) if is_queue(name)]
+                infos = [await connection.api(f"CONSUMER.INFO.{queue_stream(name)}.{CONSUMER}") for name in queues]
+                if infos and all(info.get("num_waiting") for info in infos):
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+    except (AjcError, TimeoutError):
+        return  # perhaps it serves some of them only: its log says what is missing
+    finally:
+        await connection.close()
 
 
 class _Stop:

@@ -66,6 +66,9 @@ class NatsConfig(Section):
     user: str = setting("", "user name")
     password: str = setting("", "password of the user", secret=True)
     token: str = setting("", "token, where the server wants one", secret=True)
+    inbox_prefix: str = setting(
+        "", "prefix of the bridge's inboxes, where permissions name one; else a random one of its own"
+    )
     jetstream_domain: str = setting("", "JetStream domain, when not the server's own")
     tls: TlsConfig = setting(TlsConfig, "TLS files")
 

@@ -18,6 +18,7 @@ def connect_options(nats: NatsConfig) -> ConnectOptions:
         "user": nats.user,
         "password": nats.password,
         "token": nats.token,
+        "inbox_prefix": nats.inbox_prefix,
         "jetstream_domain": nats.jetstream_domain,
         "tls_ca": nats.tls.ca,
         "tls_cert": nats.tls.cert,

@@ -81,6 +81,7 @@ class JetStreamWorkQueue:
         """End the pull under way: the server has forgotten it with the connection."""
         if self._pull is not None and not self._pull.done.done():
             self._pull.done.set_exception(Unavailable("the connection broke during a pull"))
+            self._pull.done.exception()  # a caller that was cancelled meanwhile never looks
 
     async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
         """Pull; see `ports.WorkQueue.pull`. Raises `Unavailable` when the consumer is gone or does not answer.
