@@ -88,6 +88,10 @@ class Lane:
     def interrupt(self) -> None:
         """End every attempt that still waits for its reply: its task is put back uncounted and its item given back."""
         self._interrupting = True
+        # one turn later: a reply that came in this one is taken
+        asyncio.get_running_loop().call_soon(self._cancel_dispatching)
+
+    def _cancel_dispatching(self) -> None:
         for key in self._dispatching:
             self._tasks[key].cancel()
 
