@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from worlds import OpenQueue, Opens, World, make_task, unique, until
+from worlds import OpenQueue, Opens, ServerWorld, World, make_task, unique, until
 
 from ajc.work_item import WorkItem
 from ajc_bridge.ports import Lease
@@ -46,6 +46,46 @@ async def test_stranded_items_are_found_without_being_told_of(ports_under_test: 
         found = await queue.census.stranded()
         assert sorted(item.subject_id for item in found) == ["a", "b"]
         assert {item.sequence for item in found} == set(queue.given_up)
+
+
+async def test_a_stranded_item_has_its_records_revision_when_nobody_was_told_of_it(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        task = make_task()
+        revision = await world.store.save(task.id, task.encode(), 0)
+        queue = await exhausted(world, task.id, unique("t"))
+        found = {item.subject_id: item.revision for item in await queue.census.stranded()}
+        assert sorted(found.values(), key=str) == sorted([0, revision], key=str)
+        assert found[task.id] == revision
+        item = await queue.census.exhausted(queue.given_up[0])
+        assert item is not None
+        assert item.revision is None  # the server named it
+
+
+async def test_beside_a_stranded_item_a_leased_one_is_never_taken_for_it(ports_under_test: Opens) -> None:
+    """However old the record of the leased one is, and however young that of the stranded one."""
+    async with ports_under_test() as world:
+        queue = await world.queue(lease=1.0, max_deliver=1)
+        leased, stranded = make_task(), make_task()
+        await world.store.save(leased.id, leased.encode(), 0)
+        revision = await world.store.save(stranded.id, stranded.encode(), 0)
+        await world.put_item(queue.name, stranded.id, WorkItem(stranded.id).encode())
+        got: list[Lease] = []
+        await queue.port.pull(1, 1, got.append)
+        await asyncio.sleep(1.0)
+        await world.put_item(queue.name, leased.id, WorkItem(leased.id).encode())
+        await until(lambda: _takes(queue, got, 2))
+        await until(lambda: queue.given_up)
+        await world.store.save(stranded.id, stranded.encode(), revision)
+        end = world.monotonic() + 0.8  # the other one is leased until then
+        while world.monotonic() < end:
+            found = {item.subject_id for item in await queue.census.stranded()}
+            assert leased.id not in found
+            await asyncio.sleep(0.1)
+
+
+async def _takes(queue: OpenQueue, got: list[Lease], count: int) -> bool:
+    await queue.port.pull(1, 0, got.append)
+    return len(got) >= count
 
 
 async def test_what_waits_or_is_leased_is_not_stranded(ports_under_test: Opens) -> None:
@@ -136,3 +176,19 @@ async def test_a_scan_reads_each_record_once_in_the_order_of_its_last_change(por
         (again,) = await scan.next(2)
         assert (again.task_id, again.task, again.revision) == (tasks[3].id, None, revisions[3])
         assert again.malformed
+
+
+async def test_records_that_are_large_come_in_smaller_pages(server: object) -> None:
+    async with ServerWorld.open(server) as world:
+        scan = world.scan()
+        while await scan.next(500):
+            pass
+        names = [unique("t") for _ in range(12)]
+        for name in names:
+            await world.store.save(name, bytes(900_000), 0)
+        pages = []
+        while page := await scan.next(256):
+            pages.append(len(page))
+            assert sum(len(record.data) for record in page) < 6_000_000
+        assert sum(pages) == 12
+        assert len(pages) > 2

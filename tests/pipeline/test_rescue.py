@@ -111,6 +111,22 @@ async def test_what_nobody_was_told_of_is_swept_up(before: bool) -> None:
     assert pipe.letters == {"t1": "tries"}
 
 
+async def test_one_that_was_saved_since_the_sweep_is_left_alone() -> None:
+    pipe = capped()
+    pipe.enqueue()
+    await use_up(pipe)
+    pipe.line.latency = lambda call: 1.0 if call == "store.load_leader" else 0.0
+    async with watching(pipe, told=False):
+        await asyncio.sleep(0.5)
+        pipe.store.put("t1", pipe.task().replace(state="active", tries=1).encode())
+        await asyncio.sleep(5)
+        assert pipe.task().state == "active"
+        assert pipe.source.items
+        assert not pipe.line.names("census.forget")
+        await until(lambda: not pipe.source.items, SWEEP_SECONDS)  # it has not moved since
+    assert pipe.letters == {"t1": "tries"}
+
+
 async def test_advisories_that_never_end_do_not_put_off_the_sweep() -> None:
     pipe = capped()
     async with watching(pipe, told=False) as exhausted:

@@ -114,12 +114,16 @@ class Exchange(Protocol):
 
 
 class Stranded(msgspec.Struct, frozen=True):
-    """An item that its queue holds and will never deliver again. `sequence` names it to the queue."""
+    """An item that its queue holds and will never deliver again. `sequence` names it to the queue.
+
+    `revision` is its record's as the census saw it (0: there was none); None when the server itself named the item.
+    """
 
     sequence: int
     subject_id: str
     body: bytes
     deliveries: int
+    revision: int | None = None
 
 
 class Census(Protocol):

@@ -6,6 +6,7 @@ sweep finds those whose advisory nobody heard: there are `messages - pending - a
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,14 +17,17 @@ from ajc import subjects
 from ajc.connection import Connection, Message, Subscription
 from ajc.errors import AjcError, MalformedItem, NotFound, StoreError, Unavailable
 from ajc.instant import Instant
+from ajc.queue import QueueInfo
 from ajc.topology import read_queue
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.jetstream.remains import is_overdue
+from ajc_bridge.jetstream.sightings import Sightings
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record, read_direct_headers
 from ajc_bridge.ports import Stranded
 
 _LOOKED_AT: Final = 1_000
+_PAGE_BYTES: Final = 4 << 20
 _READ_SECONDS: Final = 5.0
 _ALL_TASKS: Final = "CHORIA_AJ.T.*"
 
@@ -36,6 +40,8 @@ class JetStreamCensus:
         self._store = store
         self._queue = queue
         self._stream = subjects.queue_stream(queue)
+        self._sightings = Sightings()
+        self._now = asyncio.get_running_loop().time
 
     async def listen(self, exhausted: Callable[[int], None]) -> Subscription:
         """Hand the sequence of each item that the server gives up to `exhausted`."""
@@ -57,41 +63,50 @@ class JetStreamCensus:
     async def stranded(self) -> list[Stranded]:
         """Find what nobody was told of; see `ports.Census.stranded`.
 
-        The server does not say which items they are. Those whose task was last saved longer than two leases ago
-        cannot be running; only when they are exactly as many as are missing are they taken.
+        The server does not say which items they are. While nobody has an item, all that were delivered and are there
+        still are stranded; else `Sightings` tells them from those that somebody has.
         """
-        try:
-            info = await read_queue(self._connection, self._queue)
-        except NotFound:
-            return []  # the queue is gone: its lane is told so elsewhere
-        except StoreError as error:
-            raise Unavailable(str(error)) from error
-        if info.max_deliver <= 0 or not info.orphans:
+        info = await self._info()
+        if info is None or info.max_deliver <= 0 or not info.orphans:
             return []
         consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)
         last = int(consumer["delivered"]["stream_seq"])
-        now = Instant.now()
-        found: list[Stranded] = []
+        found: dict[int, Stranded] = {}
         sequence = 0
         for _ in range(_LOOKED_AT):
             item = await self._item({"seq": sequence + 1, "next_by_subj": f"CHORIA_AJ.Q.{self._queue}.*"})
             if item is None or item.sequence > last:
                 break
             sequence = item.sequence
-            if await self._is_old(item, now, 2 * info.lease_ns):
-                found.append(item)
-        return found if len(found) == info.orphans else []
+            found[sequence] = msgspec.structs.replace(item, revision=await self._revision(item))
+        revisions = {sequence: item.revision or 0 for sequence, item in found.items()}
+        beyond_doubt = self._sightings.look(self._now(), info.orphans, revisions, info.lease_ns / 1e9)
+        if consumer["num_ack_pending"] == 0:
+            return list(found.values())
+        return [found[sequence] for sequence in sorted(beyond_doubt)]
 
-    async def _is_old(self, item: Stranded, now: Instant, age_ns: int) -> bool:
+    async def _info(self) -> QueueInfo | None:
+        try:
+            return await read_queue(self._connection, self._queue)
+        except NotFound:
+            return None  # the queue is gone: its lane is told so elsewhere
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+
+    async def _revision(self, item: Stranded) -> int:
         try:
             task_id = WorkItem.decode(item.body).task_id
         except MalformedItem:
-            return True
+            return 0
         record = await self._store.load(task_id, leader=True) if subjects.is_id(task_id) else None
-        return record is None or now - record.stored_at > age_ns
+        return record.revision if record is not None else 0
 
     async def forget(self, item: Stranded) -> None:
-        """Delete the item, unless its subject holds another one by now."""
+        """Delete the item, unless its subject holds another one by now, or the queue has none that is stranded."""
+        if item.revision is not None:
+            info = await self._info()
+            if info is None or not info.orphans:
+                return
         try:
             await self._api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": item.sequence})
         except NotFound:
@@ -148,7 +163,7 @@ class JetStreamRecordScan:
 
     async def next(self, most: int) -> list[Record]:
         """Read on; see `ports.RecordScan.next`."""
-        query = {"seq": self._after + 1, "next_by_subj": _ALL_TASKS, "batch": most}
+        query = {"seq": self._after + 1, "next_by_subj": _ALL_TASKS, "batch": most, "max_bytes": _PAGE_BYTES}
         records: list[Record] = []
         try:
             for message in await self._connection.request_many(

@@ -90,11 +90,13 @@ class ExhaustedItems:
         arrival = make_arrival(lease, exhausted=True)
         task_id = arrival.item.task_id if arrival.item is not None else ""
         record = await self._ports.store.load(task_id, leader=True) if is_id(task_id) else None
+        revision = record.revision if record is not None else 0
+        if item.revision not in (None, revision):
+            return  # saved since the sweep: somebody may have it
         admission = admit(record, arrival, policy, self._ports.clock.now())
         if isinstance(admission, Run):  # cannot be: an exhausted item is never run
             return
         answer = _Answer(policy.queue)
-        revision = record.revision if record is not None else 0
         settled = await settle(
             self._ports, answer, lease, task_id or item.subject_id, admission.transition, revision=revision
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ajc.errors import MalformedItem
 from ajc.instant import Instant
 from ajc.testing.memory.line import Line
 from ajc.testing.memory.queue import Item, MemoryQueue
@@ -49,23 +50,29 @@ class MemoryCensus(Generic[S]):
     """What a queue holds and will not deliver, and whether a task has an item."""
 
     def __init__(
-        self, line: Line, source: MemoryQueue, delay: MemoryDelayQueue, make_stranded: Callable[..., S]
+        self,
+        line: Line,
+        source: MemoryQueue,
+        delay: MemoryDelayQueue,
+        make_stranded: Callable[..., S],
+        revision: Callable[[str], int],
     ) -> None:
         self._line = line
         self._source = source
         self._delay = delay
         self._make = make_stranded
+        self._revision = revision
 
     async def exhausted(self, sequence: int) -> S | None:
         """Return the item that was given up, None when it is gone."""
         await self._cross("census.exhausted", str(sequence))
         item = self._source.find(sequence)
-        return None if item is None else self._stranded(item)
+        return None if item is None else self._stranded(item, None)
 
     async def stranded(self) -> list[S]:
-        """Return every item at its cap."""
+        """Return every item at its cap, with its record's revision."""
         await self._cross("census.stranded", self._source.name)
-        return [self._stranded(item) for item in self._source.exhausted]
+        return [self._stranded(item, self._revision_of(item)) for item in self._source.exhausted]
 
     async def forget(self, item: S) -> None:
         """Remove the item."""
@@ -84,7 +91,17 @@ class MemoryCensus(Generic[S]):
         if lost is not None:
             raise lost
 
-    def _stranded(self, item: Item) -> S:
+    def _revision_of(self, item: Item) -> int:
+        try:
+            return self._revision(WorkItem.decode(item.body).task_id)
+        except MalformedItem:
+            return 0
+
+    def _stranded(self, item: Item, revision: int | None) -> S:
         return self._make(
-            sequence=item.sequence, subject_id=item.subject_id, body=item.body, deliveries=item.deliveries
+            sequence=item.sequence,
+            subject_id=item.subject_id,
+            body=item.body,
+            deliveries=item.deliveries,
+            revision=revision,
         )

@@ -99,7 +99,7 @@ class MemoryServer(Generic[R, L, S]):
 
     def census(self, name: str) -> MemoryCensus[S]:
         """Return the census of the queue."""
-        return MemoryCensus(self.line, self.queues[name], self.delay, self._stranded)
+        return MemoryCensus(self.line, self.queues[name], self.delay, self._stranded, self.store.revision)
 
     def scan(self) -> MemoryRecordScan[R]:
         """Return a scan of the store, from its beginning."""

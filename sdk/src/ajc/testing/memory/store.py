@@ -91,6 +91,11 @@ class MemoryTaskStore(Generic[R]):
         stored = self._records.get(task_id)
         return None if stored is None else self._record(task_id, stored)
 
+    def revision(self, task_id: str) -> int:
+        """Return the record's revision as it is now, 0 when there is none."""
+        stored = self._records.get(task_id)
+        return 0 if stored is None else stored.revision
+
     def remove(self, task_id: str) -> None:
         """Remove the record as somebody else would."""
         self._records.pop(task_id, None)

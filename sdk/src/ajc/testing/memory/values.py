@@ -46,6 +46,7 @@ class MemoryStranded(Struct, frozen=True):
     subject_id: str
     body: bytes
     deliveries: int
+    revision: int | None = None
 
 
 class AnyLease(Protocol):
