@@ -18,8 +18,8 @@ from ajc.connection import Connection, Message, read_pub_ack
 from ajc.errors import NotFound
 from ajc.headers import Headers, parse_headers
 from ajc.instant import Instant
+from ajc.stored_message import StoredMessage, last_message
 from ajc.task import Task
-from ajc.task_records import StoredMessage, last_message
 from ajc.work_item import WorkItem
 
 SECONDS = 25.0

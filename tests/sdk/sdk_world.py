@@ -17,8 +17,9 @@ from ajc.context import resolve
 from ajc.entry import announce
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.instant import Instant
+from ajc.stored_message import StoredMessage, last_message
 from ajc.subjects import item_subject, queue_stream, task_subject
-from ajc.task_records import StoredMessage, last_message, read_task, save_task
+from ajc.task_records import read_task, save_task
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 

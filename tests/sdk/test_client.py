@@ -14,8 +14,8 @@ import ajc
 from ajc.headers import encode_headers
 from ajc.instant import Instant
 from ajc.result import Result
+from ajc.stored_message import last_message
 from ajc.subjects import delay_fire_subject, delay_schedule_subject, dlq_subject, item_subject, task_subject
-from ajc.task_records import last_message
 
 
 async def finish(client: ajc.Client, task_id: str, value: bytes = b"done") -> None:

@@ -11,9 +11,9 @@ from ajc.connection import Connection
 from ajc.errors import Malformed, MalformedHeaders, MalformedInstant, NotFound
 from ajc.headers import Headers, parse_headers
 from ajc.instant import Instant
+from ajc.stored_message import StoredMessage, last_message, stored_messages
 from ajc.subjects import DLQ_STREAM, DLQ_SUBJECTS, check_queue, dlq_subject
 from ajc.task import Task
-from ajc.task_records import StoredMessage, last_message, stored_messages
 
 _QUEUE_TOKEN: Final = 2
 _ID_TOKEN: Final = 3

@@ -28,6 +28,7 @@ from ajc.errors import (
     Unavailable,
 )
 from ajc.failpoint import reach
+from ajc.stored_message import last_message
 from ajc.subjects import (
     DELAY_STREAM,
     TASKS_STREAM,
@@ -35,7 +36,7 @@ from ajc.subjects import (
     queue_stream,
 )
 from ajc.task import Task, TaskState
-from ajc.task_records import NEW_RECORD, TaskRecord, last_message, read_task, save_task
+from ajc.task_records import NEW_RECORD, TaskRecord, read_task, save_task
 
 ANSWER_SECONDS: Final = 5.0
 """How long one write waits for its answer before it is sent again."""
