@@ -9,6 +9,7 @@ from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection
 from ajc.instant import SECOND, Instant
 from ajc.queue import Queue
+from ajc.stored_message import StoredMessage
 from ajc.subjects import DELAY_STREAM, item_subject
 from ajc.topology import ensure_queue
 from ajc.work_item import WorkItem
@@ -105,5 +106,6 @@ async def test_a_queue_that_is_gone_has_no_remains(server) -> None:
 
 
 def test_what_is_no_schedule_is_never_overdue() -> None:
-    assert not is_overdue({}, Instant.now())
-    assert not is_overdue({"hdrs": "bm9uZQ=="}, Instant.now())
+    now = Instant.now()
+    for headers in (None, b"none", b"NATS/1.0\r\nNats-Schedule: @every 1s\r\n\r\n"):
+        assert not is_overdue(StoredMessage("S.a", 1, b"", headers, now), now)

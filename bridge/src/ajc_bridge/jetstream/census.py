@@ -7,8 +7,7 @@ sweep finds those whose advisory nobody heard: there are `messages - pending - a
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -18,18 +17,17 @@ from ajc.connection import Connection, Message, Subscription
 from ajc.errors import AjcError, MalformedItem, NotFound, StoreError, Unavailable
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
+from ajc.stored_message import StoredMessage, delete_message, last_message, message_at, next_message, next_page
 from ajc.topology import read_queue
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.jetstream.remains import is_overdue
 from ajc_bridge.jetstream.sightings import Sightings
-from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record, read_direct_headers
+from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record
 from ajc_bridge.ports import Stranded
 
 _LOOKED_AT: Final = 1_000
-_PAGE_BYTES: Final = 4 << 20
 _READ_SECONDS: Final = 5.0
-_ALL_TASKS: Final = "CHORIA_AJ.T.*"
 
 
 class JetStreamCensus:
@@ -58,7 +56,7 @@ class JetStreamCensus:
 
     async def exhausted(self, sequence: int) -> Stranded | None:
         """Read one item; see `ports.Census.exhausted`."""
-        return await self._item({"seq": sequence})
+        return await self._item(message_at(self._connection, self._stream, sequence, timeout=_READ_SECONDS))
 
     async def stranded(self) -> list[Stranded]:
         """Find what nobody was told of; see `ports.Census.stranded`.
@@ -72,9 +70,12 @@ class JetStreamCensus:
         consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)
         last = int(consumer["delivered"]["stream_seq"])
         found: dict[int, Stranded] = {}
+        items = f"CHORIA_AJ.Q.{self._queue}.*"
         sequence = 0
         for _ in range(_LOOKED_AT):
-            item = await self._item({"seq": sequence + 1, "next_by_subj": f"CHORIA_AJ.Q.{self._queue}.*"})
+            item = await self._item(
+                next_message(self._connection, self._stream, items, sequence + 1, timeout=_READ_SECONDS)
+            )
             if item is None or item.sequence > last:
                 break
             sequence = item.sequence
@@ -108,13 +109,11 @@ class JetStreamCensus:
             if info is None or not info.orphans:
                 return
         try:
-            await self._api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": item.sequence})
+            await delete_message(self._connection, self._stream, item.sequence, timeout=_READ_SECONDS)
         except NotFound:
-            return
-        except Unavailable:
-            # a refusal without a code of its own may mean that it is gone already
-            if await self._item({"seq": item.sequence}) is not None:
-                raise
+            return  # the queue is gone
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
 
     async def has_item(self, task_id: str) -> bool:
         """Look in the queue, and in the delay stream; see `ports.Census.has_item`."""
@@ -127,21 +126,23 @@ class JetStreamCensus:
         )
         for stream, subject in places:
             try:
-                answer = await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+                message = await last_message(self._connection, stream, subject, timeout=_READ_SECONDS)
             except NotFound:
                 continue
-            if not is_overdue(answer["message"], Instant.now()):
+            except StoreError as error:
+                raise Unavailable(str(error)) from error
+            if not is_overdue(message, Instant.now()):
                 return True
         return False
 
-    async def _item(self, query: dict[str, Any]) -> Stranded | None:
+    async def _item(self, reading: Awaitable[StoredMessage]) -> Stranded | None:
         try:
-            answer = await self._api(f"STREAM.MSG.GET.{self._stream}", query)
+            message = await reading
         except NotFound:
             return None
-        message = answer["message"]
-        subject_id = str(message["subject"]).rpartition(".")[2]
-        return Stranded(int(message["seq"]), subject_id, base64.b64decode(message.get("data", "")), 1)
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+        return Stranded(message.revision, message.last_token, message.data, 1)
 
     async def _api(self, subject: str, query: Any) -> dict[str, Any]:
         try:
@@ -163,19 +164,17 @@ class JetStreamRecordScan:
 
     async def next(self, most: int) -> list[Record]:
         """Read on; see `ports.RecordScan.next`."""
-        query = {"seq": self._after + 1, "next_by_subj": _ALL_TASKS, "batch": most, "max_bytes": _PAGE_BYTES}
-        records: list[Record] = []
         try:
-            for message in await self._connection.request_many(
-                self._connection.api_subject(f"DIRECT.GET.{subjects.TASKS_STREAM}"),
-                msgspec.json.encode(query),
+            page = await next_page(
+                self._connection,
+                subjects.TASKS_STREAM,
+                subjects.TASK_SUBJECTS,
+                self._after + 1,
+                most,
                 timeout=_READ_SECONDS,
-            ):
-                assert message.headers is not None  # a direct get's answer has its place in the headers
-                subject, revision, stored_at = read_direct_headers(message.headers)
-                records.append(make_record(subject.rpartition(".")[2], message.body, revision, stored_at))
+            )
         except AjcError as error:
             raise Unavailable(f"the task store cannot be read: {error}") from error
-        if records:
-            self._after = records[-1].revision
-        return records
+        if page:
+            self._after = page[-1].revision
+        return [make_record(found.last_token, found.data, found.revision, found.stored_at) for found in page]

@@ -7,7 +7,6 @@ the queue's limit. The consumers' acknowledgement floors, and the schedules' own
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from ajc.connection import Connection
 from ajc.errors import MalformedHeaders, MalformedInstant, NotFound, StoreError, Unavailable
 from ajc.headers import parse_headers
 from ajc.instant import SECOND, Instant
+from ajc.stored_message import StoredMessage, delete_message, next_message
 
 OVERDUE_NS: Final = 60 * SECOND
 """A schedule fires within a quarter of a second, and within some after a restart; one this late never will."""
@@ -52,9 +52,9 @@ class Remains:
         floor = int(info["ack_floor"]["stream_seq"])
         removed = 0
         async for message in self._messages(self._stream, f"CHORIA_AJ.Q.{self._queue}.*"):
-            if int(message["seq"]) > floor:
+            if message.revision > floor:
                 break
-            removed += await self._remove(self._stream, int(message["seq"]))
+            removed += await self._remove(self._stream, message.revision)
         return removed
 
     async def _fired(self) -> int:
@@ -78,35 +78,33 @@ class Remains:
         removed = 0
         async for message in self._messages(subjects.DELAY_STREAM, f"CHORIA_AJ.D.S.{self._queue}.*"):
             if is_overdue(message, now, self._overdue_ns):
-                removed += await self._remove(subjects.DELAY_STREAM, int(message["seq"]))
+                removed += await self._remove(subjects.DELAY_STREAM, message.revision)
         return removed
 
-    async def _messages(self, stream: str, subject: str) -> AsyncIterator[dict[str, Any]]:
+    async def _messages(self, stream: str, subject: str) -> AsyncIterator[StoredMessage]:
         sequence = 0
         for _ in range(_MOST):
             try:
-                answer = await self._api(f"STREAM.MSG.GET.{stream}", {"seq": sequence + 1, "next_by_subj": subject})
+                message = await next_message(self._connection, stream, subject, sequence + 1, timeout=_READ_SECONDS)
             except NotFound:
                 return
-            message: dict[str, Any] = answer["message"]
-            sequence = int(message["seq"])
+            sequence = message.revision
             yield message
 
     async def _remove(self, stream: str, sequence: int) -> int:
         try:
-            await self._api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+            return int(await delete_message(self._connection, stream, sequence, timeout=_READ_SECONDS))
         except (NotFound, StoreError):
-            return 0  # gone meanwhile
-        return 1
+            return 0  # gone meanwhile, or refused: the next look finds it again
 
     async def _api(self, subject: str, query: Any = None) -> dict[str, Any]:
         return await self._connection.api(subject, query, timeout=_READ_SECONDS)
 
 
-def is_overdue(message: dict[str, Any], now: Instant, overdue_ns: int = OVERDUE_NS) -> bool:
-    """Tell whether this stored schedule (as STREAM.MSG.GET answers) should have fired long ago."""
+def is_overdue(message: StoredMessage, now: Instant, overdue_ns: int = OVERDUE_NS) -> bool:
+    """Tell whether this stored schedule should have fired long ago."""
     try:
-        when = parse_headers(base64.b64decode(message.get("hdrs") or "")).get("Nats-Schedule") or ""
+        when = (parse_headers(message.headers).get("Nats-Schedule") if message.headers else None) or ""
         return when.startswith("@at ") and now - Instant.parse(when[4:]) > overdue_ns
     except (MalformedHeaders, MalformedInstant):
         return False

@@ -7,7 +7,6 @@ whoever must know asks with `leader=True`.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable
 from typing import Final
 
@@ -19,6 +18,7 @@ from ajc.errors import Conflict, InvalidValue, MalformedTask, NotFound, StoreErr
 from ajc.failpoint import reach
 from ajc.instant import Instant
 from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, TTL_DISABLED
+from ajc.stored_message import delete_message, last_message, read_direct_headers
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
 
@@ -29,9 +29,6 @@ _STATUS: Final = b"NATS/1.0 "
 _TTL_NS: Final = 1_000_000_000
 _KEPT_SECONDS: Final = 60.0
 _HEADERS_ROOM: Final = 128
-_SUBJECT_LINE: Final = b"\r\nNats-Subject: "
-_SEQUENCE: Final = b"Nats-Sequence: "
-_TIME_STAMP: Final = b"Nats-Time-Stamp: "
 
 
 class _Batch:
@@ -157,18 +154,16 @@ class JetStreamTaskStore:
         self._timer = self._loop.call_later(0.1, self._sweep) if self._batches else None
 
     async def _load_from_leader(self, task_id: str) -> Record | None:
-        query = {"last_by_subj": subjects.task_subject(task_id)}
+        subject = subjects.task_subject(task_id)
         try:
-            answer = await self._connection.api(f"STREAM.MSG.GET.{subjects.TASKS_STREAM}", query, timeout=_READ_SECONDS)
+            message = await last_message(self._connection, subjects.TASKS_STREAM, subject, timeout=_READ_SECONDS)
         except NotFound as error:
             if error.code == NO_MESSAGE:
                 return None
             raise Unavailable(f"the task store cannot be read: {error}") from error
         except StoreError as error:
             raise Unavailable(f"the task store cannot be read: {error}") from error
-        message = answer["message"]
-        body = base64.b64decode(message.get("data", ""))
-        return make_record(task_id, body, int(message["seq"]), Instant.parse(message["time"]))
+        return make_record(task_id, message.data, message.revision, message.stored_at)
 
     def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
         """Store the record by revision; see `ports.TaskStore.save`.
@@ -208,43 +203,13 @@ class JetStreamTaskStore:
     async def discard(self, task_id: str, revision: int) -> None:
         """Remove the record at that revision; see `ports.TaskStore.discard`."""
         reach("settle.save_sent")
-        query = {"seq": revision, "no_erase": True}
         try:
-            await self._connection.api(f"STREAM.MSG.DELETE.{subjects.TASKS_STREAM}", query, timeout=_SAVE_SECONDS)
-        except (NotFound, StoreError) as error:
-            # gone already, saved by somebody else since, or refused for another reason
-            record = await self._load_from_leader(task_id)
-            if record is None:
+            if await delete_message(self._connection, subjects.TASKS_STREAM, revision, timeout=_SAVE_SECONDS):
                 return
-            if record.revision != revision:
-                raise Conflict(f"task {task_id}") from error
+        except (NotFound, StoreError) as error:
             raise Unavailable(f"the task store refused to let a record go: {error}") from error
-
-
-def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
-    """Return subject, sequence and time of a message that a direct get answered with.
-
-    The server writes these headers itself, behind the stored message's own, so the last of each name counts.
-    """
-    start = block.rfind(_SUBJECT_LINE)
-    lines = block[start + len(_SUBJECT_LINE) :].split(b"\r\n", 3)
-    if start >= 0 and len(lines) == 4 and lines[1].startswith(_SEQUENCE) and lines[2].startswith(_TIME_STAMP):  # noqa: PLR2004
-        time = Instant.parse(lines[2][len(_TIME_STAMP) :])
-        return lines[0].decode("utf-8", "replace"), int(lines[1][len(_SEQUENCE) :]), time
-    # another order than the server's of today
-    return (
-        _last_value(block, b"\r\nNats-Subject: ").decode("utf-8", "replace"),
-        int(_last_value(block, b"\r\nNats-Sequence: ")),
-        Instant.parse(_last_value(block, b"\r\nNats-Time-Stamp: ").decode("ascii")),
-    )
-
-
-def _last_value(block: bytes, name: bytes) -> bytes:
-    start = block.rfind(name)
-    if start < 0:
-        return b"0"
-    start += len(name)
-    return block[start : block.find(b"\r\n", start)]
+        if await self._load_from_leader(task_id) is not None:
+            raise Conflict(f"task {task_id}")  # saved by somebody else since
 
 
 def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant) -> Record:
