@@ -93,7 +93,7 @@ async def test_queues_that_go_made_and_orphans_are_found(own_server, tmp_path) -
         await client.connection.subscribe("taken", lambda _: taken.set())
         client.connection.publish("$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_GO.WORKERS", b"1", reply="taken")
         await taken.wait()
-        while (await client.queue("GO")).orphans == 0:
+        while (await client.queue("GO")).stranded == 0:
             await asyncio.sleep(0.05)
     done = await asyncio.to_thread(cli, "doctor", "--json")
     told = [(one["subject"], one["verdict"], one["text"]) for one in json.loads(done.out)["findings"]]

@@ -36,7 +36,7 @@ def test_a_queue_is_made_with_its_settings(cli: CommandLine, kind: str) -> None:
         "storage": "memory",
         "replicas": 1,
         "messages": 0,
-        "orphans": 0,
+        "stranded": 0,
     }
     assert {key: made[key] for key in wanted} == wanted
     cli.ok("queue", "add", kind, *arguments)  # the same again is fine

@@ -271,7 +271,7 @@ async def test_queues(server: Any, caplog: pytest.LogCaptureFixture) -> None:
         assert queue in await client.queues()
         await client.enqueue("a", queue=queue)
         info = await client.queue(queue)
-        assert (info.messages, info.pending, info.ack_pending, info.orphans) == (1, 1, 0, 0)
+        assert (info.messages, info.pending, info.ack_pending, info.stranded) == (1, 1, 0, 0)
         with caplog.at_level(logging.WARNING):
             await client.ensure_queue(ajc.Queue(queue, max_tries=4))
         assert f"queue {queue} is there already, and its max_tries is 3, not 4" in caplog.text

@@ -114,7 +114,7 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `lease_ns` is the consumer's `ack_wait`. `renews` is whether the run time is a setting of its own: else (a queue
     that the Go implementation made) it is the lease, and a lease is never renewed beyond it. `max_deliver` above 0
-    means that the server stops delivering an item after so many deliveries: such an item is an orphan. `differences`
+    means that the server stops delivering an item after so many deliveries: such an item is stranded. `differences`
     has one line for each setting that `ensure_queue` was asked for and that the queue does not have.
     """
 
@@ -144,7 +144,7 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     consumer_config: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
-    def orphans(self) -> int:
+    def stranded(self) -> int:
         """Items that the server holds and will never deliver again (they reached `max_deliver`)."""
         return max(0, self.messages - self.pending - self.ack_pending)
 

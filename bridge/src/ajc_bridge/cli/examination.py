@@ -186,8 +186,8 @@ def _queue(info: QueueInfo, pulls: int) -> Iterator[Finding]:
             "wrong", name, "its retries do not come back", "`ajc-bridge run` adds the delay stream as its source"
         )
         before = False
-    if info.orphans:
-        text = f"{info.orphans} items reached max deliver ({info.max_deliver}) and are never delivered again"
+    if info.stranded:
+        text = f"{info.stranded} items reached max deliver ({info.max_deliver}) and are never delivered again"
         yield Finding("wrong", name, text, "a running bridge finds and settles them; is one running?")
         before = False
     if info.max_entries and info.messages > info.max_entries * MUCH:

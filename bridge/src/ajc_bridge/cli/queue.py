@@ -106,7 +106,7 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
                 i.name,
                 i.pending,
                 i.ack_pending,
-                i.orphans,
+                i.stranded,
                 i.priority,
                 i.max_concurrent,
                 i.max_tries,
@@ -114,7 +114,7 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
             )
             for i in infos
         ]
-        columns = ("QUEUE", "WAITING", "RUNNING", "ORPHANS", "PRIORITY", "CONCURRENT", "TRIES", "RUN TIME")
+        columns = ("QUEUE", "WAITING", "RUNNING", "STRANDED", "PRIORITY", "CONCURRENT", "TRIES", "RUN TIME")
         print_table(columns, rows, empty="no queues")
     for line in troubles:
         say(line)
@@ -136,7 +136,7 @@ def view(name: Name, server: Server = None, context: Context = None, as_json: Js
         ("queue", info.name),
         ("waiting", info.pending),
         ("running", info.ack_pending),
-        ("orphans", info.orphans or ""),
+        ("stranded", info.stranded or ""),
         ("bytes", info.bytes),
         ("priority", info.priority),
         ("max tries", info.max_tries or "as the task says"),
@@ -183,7 +183,7 @@ def rm(name: Name, yes: Yes = False, server: Server = None, context: Context = N
 def _document(info: QueueInfo) -> dict[str, Any]:
     """Return what --json prints: durations in nanoseconds."""
     names = [name for name in info.__struct_fields__ if name not in ("stream_config", "consumer_config", "differences")]
-    return {**{name: getattr(info, name) for name in names}, "orphans": info.orphans}
+    return {**{name: getattr(info, name) for name in names}, "stranded": info.stranded}
 
 
 def _age(nanoseconds: int) -> str:

@@ -65,7 +65,7 @@ class JetStreamCensus:
         still are stranded; else `Sightings` tells them from those that somebody has.
         """
         info = await self._info()
-        if info is None or info.max_deliver <= 0 or not info.orphans:
+        if info is None or info.max_deliver <= 0 or not info.stranded:
             return []
         consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)
         last = int(consumer["delivered"]["stream_seq"])
@@ -81,7 +81,7 @@ class JetStreamCensus:
             sequence = item.sequence
             found[sequence] = msgspec.structs.replace(item, revision=await self._revision(item))
         revisions = {sequence: item.revision or 0 for sequence, item in found.items()}
-        beyond_doubt = self._sightings.look(self._now(), info.orphans, revisions, info.lease_ns / 1e9)
+        beyond_doubt = self._sightings.look(self._now(), info.stranded, revisions, info.lease_ns / 1e9)
         if consumer["num_ack_pending"] == 0:
             return list(found.values())
         return [found[sequence] for sequence in sorted(beyond_doubt)]
@@ -106,7 +106,7 @@ class JetStreamCensus:
         """Delete the item, unless its subject holds another one by now, or the queue has none that is stranded."""
         if item.revision is not None:
             info = await self._info()
-            if info is None or not info.orphans:
+            if info is None or not info.stranded:
                 return
         try:
             await delete_message(self._connection, self._stream, item.sequence, timeout=_READ_SECONDS)
@@ -160,6 +160,10 @@ class JetStreamRecordScan:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._after = 0
+
+    def rewind(self) -> None:
+        """Begin anew; see `ports.RecordScan.rewind`."""
         self._after = 0
 
     async def next(self, most: int) -> list[Record]:
