@@ -11,11 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tiny_world import World, make_world
 
 from ajc.duration import DAY, MINUTE, SECOND
+from ajc.retry_by_hand import retried
 from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Arrival, Discard, Record, Resettle, Run, admit
 from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff
-from ajc_bridge.decision.lifecycle import FINAL, Cancel, RetryById, apply
+from ajc_bridge.decision.lifecycle import FINAL, Cancel, apply
 from ajc_bridge.decision.outcome import (
     Abandoned,
     Busy,
@@ -129,7 +130,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.world.ended and not self.world.removed)
     def retry_by_id(self, published: bool) -> None:
         world = self.world
-        world.save_by_hand(apply(world.task, RetryById("EMAIL"), world.now))
+        again = retried(world.task, "EMAIL", world.policy.max_tries, world.now.plus(MINUTE), world.now)
+        world.given_back += world.task.tries - again.tries
+        world.save_by_hand(again)
         world.by_hand = True  # until its item is written
         if published:
             world.publish(0)

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 from decision_cases import EARLIER, ID, NOW, after, make_task
 
-from ajc.errors import AjcError
+from ajc.errors import AjcError, Conflict
+from ajc.retry_by_hand import retried
 from ajc.task import FINAL_STATES, Result, TaskState
 from ajc_bridge.decision.lifecycle import (
     CREATED,
@@ -22,7 +23,6 @@ from ajc_bridge.decision.lifecycle import (
     PutBack,
     Refuse,
     Retry,
-    RetryById,
     Start,
     Step,
     Terminate,
@@ -47,7 +47,6 @@ CHANGES: dict[str, tuple[Change, list[str], str]] = {
     "terminate": (Terminate("x", "terminated"), UNFINISHED, "terminated"),
     "cancel": (Cancel("x"), UNFINISHED, "terminated"),
     "refuse": (Refuse("x"), ["", "new", "retry", "blocked"], "queue_error"),
-    "retry by id": (RetryById("Q"), FINISHED, "retry"),
 }
 
 
@@ -82,7 +81,7 @@ def test_the_table_knows_every_state_and_every_step() -> None:
 def test_the_table_holds_no_more_than_these_tests_say() -> None:
     expected = {
         (str(change.step), before, after_) for change, befores, after_ in CHANGES.values() for before in befores
-    }
+    } | {("retry by id", before, "retry") for before in [*FINISHED, "retry"]}
     table = {
         (str(step), before, after_)
         for step, rows in LEGAL.items()
@@ -163,8 +162,36 @@ def test_refuse_writes() -> None:
     )
 
 
-def test_retry_by_id_clears_the_result_and_keeps_tries_and_last_err() -> None:
+@pytest.mark.parametrize("state", [*UNFINISHED, *FINISHED, "paused"])
+def test_a_retry_by_hand_keeps_to_the_table(state: str) -> None:
+    task = FULL.replace(state=state)
+    afters = LEGAL[Step.RETRY_BY_ID].get(state)
+    if afters is None:
+        with pytest.raises(Conflict):
+            retried(task, "OTHER", 0, None, NOW)
+        return
+    assert afters == {retried(task, "OTHER", 0, None, NOW).state}
+
+
+def test_a_retry_by_hand_clears_the_result_and_keeps_tries_and_last_err() -> None:
     task = FULL.replace(state="expired")
-    assert apply(task, RetryById("OTHER"), NOW) == task.replace(
+    assert retried(task, "OTHER", 0, None, NOW) == task.replace(
         state="retry", queue="OTHER", result=None, next_try_at=None, cancelled=None, dead_letter=""
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "queue_s", "tries", "left"), [(3, 0, 3, 0), (3, 0, 2, 2), (0, 2, 2, 0), (5, 2, 2, 0), (0, 0, 9, 9)]
+)
+def test_tries_that_were_used_up_start_again(own: int, queue_s: int, tries: int, left: int) -> None:
+    assert retried(make_task("expired", max_tries=own, tries=tries), "Q", queue_s, None, NOW).tries == left
+
+
+def test_a_retry_by_hand_has_its_own_deadline_or_a_new_one() -> None:
+    task = make_task("expired", deadline=NOW)
+    with pytest.raises(Conflict, match="deadline"):
+        retried(task, "Q", 0, None, NOW)
+    with pytest.raises(Conflict, match="deadline"):
+        retried(task, "Q", 0, NOW, NOW)
+    assert retried(task, "Q", 0, after(1), NOW).deadline == after(1)
+    assert retried(task.replace(deadline=after(1)), "Q", 0, None, NOW).deadline == after(1)

@@ -187,6 +187,15 @@ async def test_tries_that_were_used_up_start_again(server: Any, own: int, queue_
 async def test_retry_that_makes_no_sense(server: Any) -> None:
     async with queue_of(server, max_entries=1) as (client, queue):
         task = await client.enqueue("a", queue=queue, deadline=0.05)
+        with pytest.raises(ajc.Conflict, match="queued already"):
+            await client.retry(task.id)
+        await change(client, task.id, state="blocked")
+        with pytest.raises(ajc.Conflict, match="other tasks"):
+            await client.retry(task.id)
+        await change(client, task.id, state="paused")
+        with pytest.raises(ajc.Conflict, match="'paused'"):
+            await client.retry(task.id)
+        await change(client, task.id, state="expired")
         await asyncio.sleep(0.06)
         with pytest.raises(ajc.Conflict, match="deadline"):
             await client.retry(task.id)

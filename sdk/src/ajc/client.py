@@ -153,10 +153,10 @@ class Client:
         return Watch(self._connection, task_id)
 
     async def retry(self, task_id: str, *, queue: str | None = None, deadline: Deadline | None = None) -> Task:
-        """Queue a task again, whatever its end was, and return it.
+        """Queue a task again, whatever its end was, or now when it waits for a retry; return it.
 
         Its tries stay, or start from 0 when they were used up. A passed deadline needs a new one. Raises `NotFound`,
-        `Conflict` (it runs now), `QueueFull`.
+        `Conflict` (it is queued, blocked or running), `QueueFull`.
         """
         return await retry_task(self._connection, task_id, queue=queue, deadline=deadline)
 

@@ -10,6 +10,7 @@ from ajc.entry import announce
 from ajc.errors import Conflict, NotFound, QueueFull, Unavailable
 from ajc.instant import Instant
 from ajc.making_tasks import Deadline, deadline_instant
+from ajc.retry_by_hand import retried
 from ajc.subjects import (
     DELAY_STREAM,
     DLQ_STREAM,
@@ -31,14 +32,14 @@ _TURNS: Final = 3
 async def retry_task(
     connection: Connection, task_id: str, *, queue: str | None = None, deadline: Deadline | None = None
 ) -> Task:
-    """Queue a task again, whatever its end was; return it as stored.
+    """Queue a task again, whatever its end was, or now when it waits for a retry; return it as stored.
 
-    Its result goes, its tries and last error stay; tries that were used up (by its own or its queue's limit) start
-    again from 0. It goes to its own queue or to `queue`, and gets a new `deadline` when one is given. Its schedule
-    and its dead letter go.
+    What changes: `ajc.retry_by_hand`. It goes to its own queue or to `queue`, and gets a new `deadline` when one is
+    given. Its schedule and its dead letter go.
 
-    Raises `NotFound` (no such task or queue), `Conflict` for a task that runs now, that somebody else changes
-    meanwhile, or whose deadline has passed without a new one, `QueueFull`, and `Unavailable`: then do it again.
+    Raises `NotFound` (no such task or queue), `Conflict` for a task that is queued, blocked or running, that somebody
+    else changes meanwhile, or whose deadline has passed without a new one, `QueueFull`, and `Unavailable`: then do it
+    again.
     """
     record = await read_task(connection, task_id)
     now = Instant.now()
@@ -63,27 +64,6 @@ async def retry_task(
         announce(connection, refused)
         raise
     return task
-
-
-def retried(task: Task, queue: str, queue_max_tries: int, deadline: Instant | None, now: Instant) -> Task:
-    """Return the task as it is queued again at `now`. Raises `Conflict` where that makes no sense."""
-    if task.state == TaskState.ACTIVE:
-        raise Conflict(f"task {task.id}", "runs now; wait for its end", task=task)
-    ends = task.deadline if deadline is None else deadline
-    if ends is not None and ends <= now:
-        raise Conflict(f"task {task.id}", "its deadline has passed; give it a new one", task=task)
-    limits = [limit for limit in (task.max_tries, queue_max_tries) if limit > 0]
-    tries = 0 if limits and task.tries >= min(limits) else task.tries
-    return task.replace(
-        state=str(TaskState.RETRY),
-        queue=queue,
-        tries=tries,
-        deadline=ends,
-        result=None,
-        next_try_at=None,
-        cancelled=None,
-        dead_letter="",
-    )
 
 
 async def delete_task(connection: Connection, task_id: str, *, force: bool = False) -> Task:

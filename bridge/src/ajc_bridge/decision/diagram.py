@@ -22,7 +22,7 @@ _MEANINGS: Final = {
     Step.TERMINATE: "The handler said stop, the result or the task does not fit, or the type is not legal.",
     Step.CANCEL: "Somebody cancelled it, on the store: `cancelled` holds the instant.",
     Step.REFUSE: "The queue took no item for it, or let the item go to make room.",
-    Step.RETRY_BY_ID: "Somebody asks for it again: the only way out of a final state.",
+    Step.RETRY_BY_ID: "Somebody asks for it again: the only way out of a final state; from `retry`: now, not later.",
 }
 _ORDER: Final = (
     UNKNOWN,

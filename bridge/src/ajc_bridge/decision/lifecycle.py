@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from ajc.errors import AjcError
 from ajc.instant import Instant
+from ajc.retry_by_hand import RETRIED_FROM
 from ajc.task import Result, Task, TaskState
 
 UNKNOWN: Final[str] = TaskState.UNKNOWN.value
@@ -78,7 +79,7 @@ LEGAL: Final[Mapping[Step, Mapping[str, frozenset[str]]]] = MappingProxyType(
         Step.TERMINATE: _each(_UNFINISHED, TERMINATED),
         Step.CANCEL: _each(_UNFINISHED, TERMINATED),
         Step.REFUSE: _each(WAITING | {BLOCKED}, QUEUE_ERROR),  # the queue took no item, or let it go
-        Step.RETRY_BY_ID: _each(FINAL, RETRY),
+        Step.RETRY_BY_ID: _each(RETRIED_FROM, RETRY),  # taken by the SDK: ajc.retry_by_hand
     },
 )
 """step -> state before -> states after."""
@@ -197,19 +198,6 @@ class Refuse(Change, frozen=True):
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
         """End it as `queue_error`, with the reason why."""
         return task.replace(state=QUEUE_ERROR, last_err=self.text, next_try_at=None, dead_letter=QUEUE_ERROR)
-
-
-class RetryById(Change, frozen=True):
-    """Somebody asks for a finished task again, in a queue of their choice."""
-
-    step: ClassVar[Step] = Step.RETRY_BY_ID
-    queue: str
-
-    def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  due at once
-        """Make it due at once: the result goes, tries and last_err stay (as in Go)."""
-        return task.replace(
-            state=RETRY, queue=self.queue, result=None, next_try_at=None, cancelled=None, dead_letter=""
-        )
 
 
 def apply(task: Task, change: Change, now: Instant) -> Task:
