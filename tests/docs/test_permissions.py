@@ -49,13 +49,18 @@ listen = "off"
 
 
 @pytest.fixture
-def roles(make_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def feature_flags() -> str:
+    return ""
+
+
+@pytest.fixture
+def roles(make_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature_flags: str) -> str:
     """A server with the documented permissions, and a context for each role."""
     text = next(block.text for block in blocks(OPERATIONS) if block.file == "nats-server.conf")
     kept = [line for line in text.splitlines() if not line.startswith(("listen:", "jetstream"))]
     for role in ROLES:
         monkeypatch.setenv(f"{role.upper()}_PASSWORD", f"secret-{role}")
-    server = make_server("\n".join(kept))
+    server = make_server("\n".join([*kept, feature_flags]))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     contexts = tmp_path / "nats" / "context"
     contexts.mkdir(parents=True)
@@ -70,7 +75,10 @@ async def make_queue() -> None:
         await client.ensure_queue(ajc.Queue("EMAIL", max_tries=3))
 
 
-async def test_each_role_can_do_its_work(roles: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "feature_flags", ["", "feature_flags { js_ack_fc_v2: true }"], ids=["plain", "acks by account"]
+)
+async def test_each_role_can_do_its_work(roles: str, tmp_path: Path, feature_flags: str) -> None:
     await make_queue()
     (tmp_path / "tasks.py").write_text(RESPONDER)
     (tmp_path / "bridge.toml").write_text(BRIDGE)
@@ -104,7 +112,10 @@ async def test_each_role_can_do_its_work(roles: str, tmp_path: Path) -> None:
                 pytest.fail("the expired task was not discarded")
         async with ajc.connect(context="admin") as client:
             assert sorted([letter.reason async for letter in client.dead_letters()]) == ["deadline", "terminated"]
+            # nothing is left to be delivered again: every acknowledgement was taken
+            assert (await client.queue("EMAIL")).messages == 0
         log = Path(roles).read_text()
+        assert ("js_ack_fc_v2" in log) == bool(feature_flags)
         assert "Violation" not in log, [line for line in log.splitlines() if "Violation" in line]
     finally:
         for process in running:
