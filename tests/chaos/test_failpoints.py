@@ -29,6 +29,7 @@ ACTIVE = ("admit.active_saved", "dispatch.sent", "dispatch.replied", "settle.beg
 SAVED = ("settle.saved", "settle.event_sent", "settle.dead_lettered", "settle.scheduled", "settle.acked")
 ENQUEUE = tuple(point for point in POINTS if point.startswith("enqueue."))
 ONE_ONLY = ("enqueue.save_sent", "enqueue.item_sent")  # many tasks are pipelined: their writes leave together
+RESCUE = ("rescue.promised",)  # tests/daemon/test_rescue.py: it needs a minute
 REFUSED = ("enqueue.refused", "enqueue.error_saved")
 ONLY = {"settle.dead_lettered": ("terminate", "exhaust"), "settle.scheduled": ("retry", "park")}
 AT_ONCE = 4
@@ -54,7 +55,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_every_fail_point_is_tried() -> None:
-    assert set(BEFORE_ACTIVE + ACTIVE + SAVED + ENQUEUE) == set(POINTS)
+    assert set(BEFORE_ACTIVE + ACTIVE + SAVED + ENQUEUE + RESCUE) == set(POINTS)
 
 
 def queue_settings(*queues: str) -> str:

@@ -39,6 +39,7 @@ async def test_without_a_server_every_call_is_unavailable(ports_that_break: Open
             "pull": lambda: queue.port.pull(1, 0, leases.append),
             "renew": lambda: queue.port.renew(leases[0]),
             "schedule": lambda: world.delay.schedule(queue.name, "c", world.now().plus(1), WorkItem("c")),
+            "forget": lambda: world.delay.forget(queue.name, "c"),
             "publish": lambda: world.letters.publish(make_letter(queue.name, "a"), b"x"),
             "request": lambda: world.exchange.request("ajc.exec.kind", make_request(), world.monotonic() + 0.2),
             "exhausted": lambda: queue.census.exhausted(1),

@@ -178,6 +178,19 @@ async def test_a_scan_reads_each_record_once_in_the_order_of_its_last_change(por
         assert again.malformed
 
 
+async def test_a_scan_that_begins_anew_reads_all_of_them_again(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        task = make_task()
+        await world.store.save(task.id, task.encode(), 0)
+        scan = world.scan()
+        for _ in range(2):
+            names = []
+            while found := await scan.next(500):
+                names += [record.task_id for record in found]
+            assert names.count(task.id) == 1
+            scan.rewind()
+
+
 async def test_records_that_are_large_come_in_smaller_pages(server: object) -> None:
     async with ServerWorld.open(server) as world:
         scan = world.scan()

@@ -81,3 +81,17 @@ async def test_an_item_that_is_leased_may_be_scheduled_again(ports_under_test: O
 
 async def _is_empty(world: World, queue: OpenQueue) -> bool:
     return await world.items(queue.name) == 0
+
+
+async def test_a_schedule_that_is_forgotten_never_comes(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        queue, task_id, other = await world.queue(), unique("t"), unique("t")
+        for name in (task_id, other):
+            await world.delay.schedule(queue.name, name, world.now().plus(SECOND // 2), WorkItem(name))
+        for _ in range(2):
+            await world.delay.forget(queue.name, task_id)
+        assert not await queue.census.has_item(task_id)
+        assert [lease.subject_id for lease in await arrivals(world, queue, count=2, seconds=1.5)] == [other]
+        await world.delay.forget(queue.name, task_id)
+        await world.delay.schedule(queue.name, task_id, world.now(), WorkItem(task_id))
+        assert [lease.subject_id for lease in await arrivals(world, queue, seconds=5)] == [task_id]

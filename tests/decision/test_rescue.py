@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from decision_cases import EARLIER, MINUTE, NOW, SECOND, Answer, Letter, after, make_policy, make_record, make_task
 
 from ajc.task import Task
 from ajc_bridge.decision.admission import Record
-from ajc_bridge.decision.rescue import evicted, rescue
+from ajc_bridge.decision.rescue import rescue
 
 RUN_TIME = 10 * MINUTE
 ABANDONED = "attempt abandoned: its lease ended without a reply"
@@ -23,29 +25,50 @@ def active(tries: int = 1) -> Task:
     return make_task("active", tries=tries, tried=EARLIER)
 
 
-def answer(record: Record, *, evicting: bool) -> Answer | None:
-    transition = rescue(record, make_policy(), NOW, evicting=evicting)
+def answer(record: Record, *, evicting: bool, **policy: Any) -> Answer | None:
+    transition = rescue(record, make_policy(evicts=evicting, **policy), NOW)
     return transition and Answer.of(transition, record.task)
 
 
 @pytest.mark.parametrize("state", ["new", "", "retry", "blocked"])
 def test_evicted_is_queue_error_with_a_dead_letter(state: str) -> None:
-    record = make_record(make_task(state), age=MINUTE)
-    transition = evicted(record, make_policy(), NOW)
-    assert transition is not None
-    assert Answer.of(transition, record.task) == EVICTED
-    assert answer(record, evicting=True) == EVICTED
+    assert answer(make_record(make_task(state), age=MINUTE), evicting=True) == EVICTED
 
 
 def test_evicted_is_kept_by_its_state() -> None:
-    transition = evicted(make_record(make_task()), make_policy(retention={"queue_error": MINUTE}), NOW)
-    assert transition is not None
-    assert transition.ttl_ns == MINUTE
+    found = answer(make_record(make_task(), age=MINUTE), evicting=True, retention={"queue_error": MINUTE})
+    assert found is not None
+    assert found.ttl == MINUTE
 
 
-@pytest.mark.parametrize("state", [*FINAL, "active", "paused"])
-def test_a_task_that_is_under_way_over_or_unknown_is_not_evicted(state: str) -> None:
-    assert evicted(make_record(make_task(state), age=10**18), make_policy(), NOW) is None
+TOO_OLD = "older than the queue's max_age of 1h30m"
+AGE = 90 * MINUTE
+
+
+@pytest.mark.parametrize("evicting", [True, False])
+def test_what_is_as_old_as_the_queue_keeps_its_items_is_said_to_be_too_old(evicting: bool) -> None:
+    found = answer(make_record(make_task(), age=AGE), evicting=evicting, max_age_ns=AGE)
+    assert found is not None
+    assert (found.reason, found.letter) == ("queue_error", Letter("queue_error", TOO_OLD))
+
+
+def test_what_is_younger_was_lost_by_its_producer_and_gets_an_item() -> None:
+    record = make_record(make_task(), age=AGE - 1)
+    assert answer(record, evicting=False, max_age_ns=AGE) == Answer(reason="requeued", after=(0, 0))
+    assert answer(record, evicting=True, max_age_ns=AGE) == EVICTED
+
+
+def test_the_item_of_a_retry_is_as_old_as_its_schedule() -> None:
+    def late(by: int) -> Record:
+        return make_record(make_task("retry", next_try_at=after(-by)), age=10 * AGE)
+
+    assert answer(late(AGE - 1), evicting=False, max_age_ns=AGE) == Answer(reason="requeued", after=(0, 0))
+    found = answer(late(AGE), evicting=False, max_age_ns=AGE)
+    assert found is not None
+    assert found.reason == "queue_error"
+    # saved again since: its item came later than that
+    record = make_record(make_task("retry", next_try_at=after(-AGE)), age=AGE - 1)
+    assert answer(record, evicting=False, max_age_ns=AGE) == Answer(reason="requeued", after=(0, 0))
 
 
 @pytest.mark.parametrize("state", [*FINAL, "paused"])
@@ -57,7 +80,6 @@ def test_a_task_that_is_over_or_unknown_is_left_alone(state: str, evicting: bool
 @pytest.mark.parametrize("record", [make_record(None, age=10**18), make_record(make_task(id="other"), age=10**18)])
 def test_a_record_that_cannot_be_read_or_is_another_tasks_is_left_alone(record: Record) -> None:
     assert answer(record, evicting=True) is None
-    assert evicted(record, make_policy(), NOW) is None
 
 
 @pytest.mark.parametrize("evicting", [True, False])

@@ -286,7 +286,7 @@ class World:
         """The rescue of a task without an item."""
         if self.record is None or self.item is not None or self.schedule is not None:
             return
-        transition = rescue(self.record, self.policy, self.now, evicting=evicting)
+        transition = rescue(self.record, replace(self.policy, evicts=evicting), self.now)
         if transition is None:
             return
         bridge = Bridge("sweep")

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from pipeline_world import MINUTE, SECOND, Pipe, make_task, until
+from pipeline_world import MINUTE, SECOND, SUBJECT, SUCCESS, Bridge, Pipe, make_task, until
 
 from ajc.errors import Conflict, Unavailable
 from ajc.work_item import WorkItem
 from ajc_bridge.happenings import Rescued, RevisionConflict, Trouble
 from ajc_bridge.pipeline import rescue as rescue_module
-from ajc_bridge.pipeline.rescue import SWEEP_SECONDS, ExhaustedItems, OrphanedTasks
-from ajc_bridge.ports import Lease
+from ajc_bridge.pipeline.rescue import AGAIN_SECONDS, LONGEST_PAUSE, SWEEP_SECONDS, ExhaustedItems, OrphanedTasks
+from ajc_bridge.ports import Census, Lease
 
 # --- exhausted ------------------------------------------------------------------------------------------------------
 
@@ -200,13 +200,13 @@ async def test_a_fault_with_one_item_leaves_the_others_their_rescue() -> None:
 class Looker:
     """`OrphanedTasks`, looking every few seconds as `serving` does."""
 
-    def __init__(self, pipe: Pipe, *, evicting: bool = False) -> None:
+    def __init__(self, pipe: Pipe, *, census: Census | None = None) -> None:
         self.pipe = pipe
         self.orphans = OrphanedTasks(pipe.ports, pipe.server.scan())
-        self.evicting = {"Q": evicting}
+        self.census = census or pipe.server.census("Q")
 
     async def look(self) -> int:
-        return await self.orphans.look({"Q": self.pipe.policy}, {"Q": self.pipe.server.census("Q")}, self.evicting)
+        return await self.orphans.look({"Q": self.pipe.policy}, {"Q": self.census})
 
     async def look_for(self, seconds: float) -> None:
         end = self.pipe.server.clock.monotonic() + seconds
@@ -274,9 +274,9 @@ async def test_a_retry_without_an_item_is_scheduled_again() -> None:
 
 
 async def test_an_evicted_task_ends_with_a_letter() -> None:
-    pipe = Pipe()
+    pipe = Pipe(evicts=True)
     orphan(pipe)
-    await Looker(pipe, evicting=True).look_for(100)
+    await Looker(pipe).look_for(100)
     assert (pipe.task().state, pipe.letters) == ("queue_error", {"t1": "queue_error"})
     assert pipe.notes.of(Rescued) == [Rescued("Q", "t1", "queue_error")]
 
@@ -293,9 +293,9 @@ async def test_an_attempt_without_an_item_is_given_up_after_two_run_times() -> N
 
 
 async def test_a_task_that_is_saved_while_it_is_looked_at_is_somebody_elses() -> None:
-    pipe = Pipe()
+    pipe = Pipe(evicts=True)
     orphan(pipe)
-    looker = Looker(pipe, evicting=True)
+    looker = Looker(pipe)
     await looker.look()
     await asyncio.sleep(70)
     pipe.line.latency = lambda call: 1.0 if call == "store.save" else 0.0
@@ -356,16 +356,189 @@ async def test_the_store_is_read_in_parts_to_its_end() -> None:
     assert [await looker.look() for _ in range(2)] == [1, 0]
 
 
-async def test_only_so_many_suspects_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With so many tasks waiting the rest of the store is read once some of them are over."""
-    monkeypatch.setattr(rescue_module, "_REMEMBERED", 10)
-    pipe = Pipe()
-    for number in range(300):
-        orphan(pipe, f"t{number}")
+# --- crash-safe -----------------------------------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize(
+    ("call", "landed"),
+    [("store.save", True), *[(call, landed) for call in ("letters.publish", "delay.forget") for landed in (0, 1)]],
+)
+async def test_an_end_that_is_cut_off_in_the_middle_is_played_to_its_end_by_an_item(call: str, landed: bool) -> None:
+    """Nothing looks at a final state: without an item its dead letter would never be written."""
+    pipe = Pipe(evicts=True)
+    orphan(pipe)
     looker = Looker(pipe)
-    await looker.look_for(300)
-    assert len(looker.orphans._suspects) == len(pipe.source.items) == 256
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.fail(call, Cut(), landed=landed)
+    with pytest.raises(Cut):
+        await looker.look()
+    pipe.line.heal()
+    bridge = Bridge(pipe.server, slots=1, notes=pipe.notes)
+    bridge.lane()
+    await asyncio.sleep(pipe.source.lease_seconds + 1)
+    await bridge.stop()
+    await Looker(pipe).look_for(100)
+    assert (pipe.task().state, pipe.letters) == ("queue_error", {"t1": "queue_error"})
+    assert not pipe.source.items
+    assert not pipe.server.delay.waiting
+
+
+@pytest.mark.parametrize("call", ["delay.schedule", "store.save"])
+async def test_an_end_that_is_cut_off_before_its_save_may_still_become_a_run(call: str) -> None:
+    pipe = Pipe(evicts=True)
+    pipe.exchange.answer(SUBJECT, SUCCESS)
+    orphan(pipe)
+    looker = Looker(pipe)
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.fail(call, Cut(), landed=call == "delay.schedule")
+    with pytest.raises(Cut):
+        await looker.look()
+    bridge = Bridge(pipe.server, slots=1, notes=pipe.notes)
+    bridge.lane()
+    await asyncio.sleep(pipe.source.lease_seconds + 1)
+    await bridge.stop()
+    assert (pipe.task().state, pipe.task().tries, pipe.letters) == ("complete", 1, {})
+
+
+async def test_an_end_that_was_reached_leaves_no_item() -> None:
+    """In a full queue it would push out another task's."""
+    pipe = Pipe(evicts=True)
+    orphan(pipe)
+    await Looker(pipe).look_for(65)
+    assert pipe.task().state == "queue_error"
+    assert not pipe.server.delay.waiting
+    await asyncio.sleep(100)
+    assert not pipe.source.items
+
+
+async def test_an_item_of_promise_in_a_task_that_somebody_took_meanwhile_does_no_harm() -> None:
+    pipe = Pipe(evicts=True)
+    orphan(pipe)
+    looker = Looker(pipe)
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.latency = lambda call: 1.0 if call == "store.save" else 0.0
+    looking = asyncio.ensure_future(looker.look())
+    await asyncio.sleep(0.5)
+    pipe.store.put("t1", pipe.task().replace(state="complete", tries=1).encode())
+    await looking
+    pipe.line.latency = 0.0
+    bridge = Bridge(pipe.server, slots=1, notes=pipe.notes)
+    bridge.lane()
+    await asyncio.sleep(pipe.source.lease_seconds + 1)
+    await bridge.stop()
+    assert (pipe.task().state, pipe.letters, pipe.source.items) == ("complete", {}, {})
+
+
+# --- by age ---------------------------------------------------------------------------------------------------------
+
+
+async def test_where_items_grow_too_old_a_younger_task_gets_its_item() -> None:
+    pipe = Pipe(max_age_ns=MINUTE * 60)
+    orphan(pipe)
+    await Looker(pipe).look_for(100)
+    assert set(pipe.source.items) == {"t1"}
+    assert pipe.task().state == "new"
+
+
+async def test_what_grew_too_old_ends_with_the_true_cause() -> None:
+    pipe = Pipe(max_age_ns=MINUTE * 60)
+    orphan(pipe)
+    await asyncio.sleep(3_600)
+    await Looker(pipe).look_for(100)
+    assert (pipe.task().state, pipe.task().last_err) == ("queue_error", "older than the queue's max_age of 1h")
+
+
+# --- how much is remembered, and looked at --------------------------------------------------------------------------
+
+
+async def test_a_task_that_waits_is_looked_at_with_growing_pauses() -> None:
+    pipe = Pipe()
+    pipe.enqueue()
+    looker = Looker(pipe)
+    looks = []
+    for _ in range(3):
+        pipe.line.calls.clear()
+        await looker.look_for(3_600)
+        looks.append(len(pipe.line.names("census.has_item")))
+    assert looks[0] <= 10
+    assert looks[2] == 3_600 / LONGEST_PAUSE
+    pipe.source.remove(pipe.source.items["t1"].sequence)
+    await looker.look_for(LONGEST_PAUSE + 10)
+    assert pipe.source.items  # made again
+
+
+async def test_a_task_that_moves_is_looked_at_as_a_new_one() -> None:
+    pipe = Pipe()
+    pipe.enqueue()
+    looker = Looker(pipe)
+    await looker.look_for(3_600)
+    pipe.source.remove(pipe.source.items["t1"].sequence)
+    pipe.store.put("t1", pipe.task().replace(last_err="x").encode())
+    await looker.look_for(80)
+    assert pipe.source.items
+
+
+async def test_however_many_tasks_wait_the_one_without_an_item_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait would fill what is remembered: the longest known of them go."""
+    monkeypatch.setattr(rescue_module, "_REMEMBERED", 100)
+    pipe = Pipe()
+    for number in range(1_000):
+        pipe.enqueue(id=f"t{number}")
+    orphan(pipe, "lost")
+    looker = Looker(pipe)
+    await looker.look_for(600)
+    assert len(looker.orphans._suspects) <= 100
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "lost", "requeued")]
+
+
+async def test_what_was_forgotten_is_found_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescue_module, "_REMEMBERED", 100)
+    pipe = Pipe()
+    for number in range(1_000):
+        pipe.enqueue(id=f"t{number}")
+    looker = Looker(pipe)
+    await looker.look_for(600)
+    assert "t0" not in looker.orphans._suspects
+    pipe.source.remove(pipe.source.items["t0"].sequence)
+    await looker.look_for(AGAIN_SECONDS + 600)
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "t0", "requeued")]
+
+
+async def test_tasks_of_a_queue_that_is_served_only_later_are_found_in_time() -> None:
+    pipe = Pipe()
+    orphan(pipe)
+    looker = Looker(pipe)
+    await asyncio.sleep(70)
+    await looker.orphans.look({}, {})
+    assert not looker.orphans._suspects
+    await looker.look_for(AGAIN_SECONDS + 70)
+    assert pipe.notes.of(Rescued) == [Rescued("Q", "t1", "requeued")]
+
+
+async def test_a_store_that_fits_is_read_once() -> None:
+    pipe = Pipe()
+    pipe.enqueue(id="t1")
+    looker = Looker(pipe)
+    await looker.look_for(3 * AGAIN_SECONDS)
+    assert len(pipe.line.names("store.load")) < 12
+    assert pipe.line.names("scan.next")
+    assert not looker.orphans._left_out
+
+
+async def test_one_look_is_not_for_ever() -> None:
+    pipe = Pipe()
     for number in range(256):
-        orphan(pipe, f"t{number}", state="complete")
-    await looker.look_for(300)
-    assert len(pipe.source.items) == 300
+        pipe.enqueue(id=f"t{number}")
+    looker = Looker(pipe)
+    await looker.look()
+    await asyncio.sleep(70)
+    pipe.line.calls.clear()
+    assert await looker.look() == 64
+    assert len(pipe.line.names("store.load")) == 64

@@ -89,6 +89,9 @@ class DelayQueue(Protocol):
     async def schedule(self, queue: str, task_id: str, at: Instant, item: WorkItem) -> None:
         """Let `item` arrive in `queue` at that instant, in place of any schedule the task has there."""
 
+    async def forget(self, queue: str, task_id: str) -> None:
+        """Remove the task's schedule, if it has one. Idempotent."""
+
 
 class DeadLetters(Protocol):
     """The tasks that ended badly; one letter per task and queue."""
@@ -143,10 +146,13 @@ class Census(Protocol):
 
 
 class RecordScan(Protocol):
-    """The task store's records, read once each in the order of their last change."""
+    """The task store's records, read once each in the order of their last change, until it begins anew."""
 
     async def next(self, most: int) -> list[Record]:
         """Return up to `most` records behind those returned before; none at the end, where a later call goes on."""
+
+    def rewind(self) -> None:
+        """Begin anew: the next call reads from the store's beginning."""
 
 
 class Journal(Protocol):

@@ -56,11 +56,6 @@ class ServedQueue:
         return self._lane.policy
 
     @property
-    def evicts(self) -> bool:
-        """Whether it lets items go unseen: the oldest when it is full, or those that are too old."""
-        return self.info.when_full == "discard_old" or self.info.max_age_ns > 0
-
-    @property
     def running(self) -> int:
         """Items that are being worked on."""
         return self._lane.running

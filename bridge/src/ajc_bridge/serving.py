@@ -20,7 +20,7 @@ from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
-from ajc_bridge.pipeline.rescue import SCAN_PAUSE, SCAN_SECONDS, OrphanedTasks
+from ajc_bridge.pipeline.rescue import BUSY_SECONDS, SCAN_PAUSE, SCAN_SECONDS, OrphanedTasks
 from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
@@ -211,20 +211,20 @@ class Serving:
             self._ports.journal.note(QueueConfigured(name, change.field, change.before, change.after))
 
     async def rescue(self) -> None:
-        """Look for tasks that wait without an item, as long as there is capacity to spare, until cancelled."""
+        """Look for tasks that wait without an item, seldom while there is no capacity to spare, until cancelled."""
         while True:
             seen = 0
-            if self._share.busy * 2 <= self.config.bridge.concurrency:
-                policies = {name: served.policy for name, served in self._served.items()}
-                censuses = {name: served.census for name, served in self._served.items()}
-                evicting = {name: served.evicts for name, served in self._served.items()}
-                try:
-                    seen = await self._orphans.look(policies, censuses, evicting)
-                except Unavailable:
-                    seen = 0  # looked at again
-                except AjcError as error:
-                    self._ports.journal.note(Trouble("rescue", str(error)))
-            await anyio.sleep(SCAN_PAUSE if seen else SCAN_SECONDS)
+            policies = {name: served.policy for name, served in self._served.items()}
+            censuses = {name: served.census for name, served in self._served.items()}
+            try:
+                seen = await self._orphans.look(policies, censuses)
+            except Unavailable:
+                seen = 0  # looked at again
+            except AjcError as error:
+                self._ports.journal.note(Trouble("rescue", str(error)))
+            pause = SCAN_PAUSE if seen else SCAN_SECONDS
+            spare = self._share.busy * 2 <= self.config.bridge.concurrency
+            await anyio.sleep(pause if spare else BUSY_SECONDS)
 
     async def tidy(self) -> None:
         """Remove what a killed server brought back: once at the start and after each reconnect, until cancelled."""

@@ -32,6 +32,7 @@ POINTS: Final = (
     "settle.dead_lettered",
     "settle.scheduled",
     "settle.acked",
+    "rescue.promised",
 )
 """Every fail point of both distributions, in the order in which a task meets them."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ajc.duration import MINUTE
+from ajc.duration import MINUTE, format_duration
 from ajc.instant import Instant
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.lifecycle import ACTIVE, FINAL, KNOWN, Refuse, apply
@@ -23,11 +23,8 @@ GRACE_NS: Final = MINUTE
 EVICTED_TEXT: Final = "evicted by discard_old"
 
 
-def rescue(record: Record, policy: QueuePolicy, now: Instant, *, evicting: bool) -> Transition | None:
-    """Say what to do about a task without an item; None when there is nothing to do (yet).
-
-    `evicting`: its queue makes room by letting the oldest items go (`discard_old`), so that is where this one went.
-    """
+def rescue(record: Record, policy: QueuePolicy, now: Instant) -> Transition | None:
+    """Say what to do about a task without an item; None when there is nothing to do (yet)."""
     task = record.task
     if task is None or task.id != record.task_id or task.state in FINAL or task.state not in KNOWN:
         return None
@@ -42,20 +39,17 @@ def rescue(record: Record, policy: QueuePolicy, now: Instant, *, evicting: bool)
     due = task.next_try_at
     if due is not None and due > now:
         return Transition.later("rescheduled", None, due)
-    if evicting:
-        return evicted(record, policy, now)
+    text = _let_go(record.stored_at if due is None else max(record.stored_at, due), policy, now)
+    if text:
+        return Transition.ended("queue_error", apply(task, Refuse(text), now), policy, now)
     return Transition.later("requeued", None, now)
 
 
-def evicted(record: Record, policy: QueuePolicy, now: Instant) -> Transition | None:
-    """End a waiting task whose item its queue let go; None for one that is under way, over or unreadable."""
-    task = record.task
-    if (
-        task is None
-        or task.id != record.task_id
-        or task.state == ACTIVE
-        or task.state in FINAL
-        or task.state not in KNOWN
-    ):
-        return None
-    return Transition.ended("queue_error", apply(task, Refuse(EVICTED_TEXT), now), policy, now)
+def _let_go(came: Instant, policy: QueuePolicy, now: Instant) -> str:
+    """Say why the queue let an item go that came then; "" when it has no reason to: then there never was one.
+
+    A full queue (`evicts`) may have let go of any, and nobody can tell.
+    """
+    if 0 < policy.max_age_ns <= now - came:
+        return f"older than the queue's max_age of {format_duration(policy.max_age_ns)}"
+    return EVICTED_TEXT if policy.evicts else ""

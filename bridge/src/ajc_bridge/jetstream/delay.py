@@ -26,3 +26,11 @@ class JetStreamDelayQueue:
             )
         except (NotFound, StoreError) as error:
             raise Unavailable(f"the delay stream refused a schedule: {error}") from error
+
+    async def forget(self, queue: str, task_id: str) -> None:
+        """Remove the schedule; see `ports.DelayQueue.forget`."""
+        query = {"filter": subjects.delay_schedule_subject(queue, task_id)}
+        try:
+            await self._connection.api(f"STREAM.PURGE.{subjects.DELAY_STREAM}", query)
+        except (NotFound, StoreError) as error:
+            raise Unavailable(f"the delay stream refused to let a schedule go: {error}") from error

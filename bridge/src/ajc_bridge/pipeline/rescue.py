@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import anyio
+import msgspec
 
 from ajc.errors import Unavailable
-from ajc.instant import Instant
+from ajc.failpoint import reach
 from ajc.subjects import is_id
 from ajc.task import FINAL_STATES
+from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record, Run, admit
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.rescue import GRACE_NS, rescue
@@ -28,7 +31,12 @@ SWEEP_SECONDS: Final = 30.0
 SCAN_SECONDS: Final = 5.0
 SCAN_PAUSE: Final = 0.25
 SCAN_BATCH: Final = 256
+BUSY_SECONDS: Final = 10.0
+AGAIN_SECONDS: Final = 600.0
+FIRST_PAUSE: Final = 60.0
+LONGEST_PAUSE: Final = 600.0
 _REMEMBERED: Final = 10_000
+_LOOKS: Final = 64
 
 
 class _Answer:
@@ -105,63 +113,127 @@ class ExhaustedItems:
             self._ports.journal.note(Rescued(policy.queue, task_id or item.subject_id, admission.transition.reason))
 
 
+class _Suspect(msgspec.Struct):
+    """An unfinished task: when it is looked at next (monotonic seconds), and how long the pause is after that."""
+
+    revision: int
+    next_look: float
+    pause: float = FIRST_PAUSE
+
+
 class OrphanedTasks:
-    """Looks at every record once it has been quiet for a while, and settles tasks that wait without an item."""
+    """Looks at every record once it has been quiet for a while, and settles tasks that wait without an item.
+
+    Unfinished tasks are looked at again with growing pauses. Only so many are remembered: for further ones those go
+    that have been known longest and have an item; then the store is read once more from its beginning in time.
+    """
 
     def __init__(self, ports: Ports, scan: RecordScan) -> None:
         self._ports = ports
         self._scan = scan
-        self._suspects: dict[str, Instant] = {}
+        self._suspects: dict[str, _Suspect] = {}
+        self._with_item: dict[str, None] = {}
+        self._left_out = False
+        self._elsewhere: set[str] = set()
+        self._began = ports.clock.monotonic()
 
-    async def look(
-        self, policies: Mapping[str, QueuePolicy], censuses: Mapping[str, Census], evicting: Mapping[str, bool]
-    ) -> int:
-        """Read on in the store and return how many records that were; 0 at the end for now."""
-        records: list[Record] = []
-        if len(self._suspects) < _REMEMBERED:
-            records = await self._scan.next(SCAN_BATCH)
+    async def look(self, policies: Mapping[str, QueuePolicy], censuses: Mapping[str, Census]) -> int:
+        """Read on in the store, look at some suspects, and return how many records and looks that were; 0: at rest."""
+        now = self._ports.clock.monotonic()
+        if not self._elsewhere.isdisjoint(policies):  # a queue that was not ours is by now
+            self._elsewhere.difference_update(policies)
+            self._left_out = True
+        read = 0
+        room = _REMEMBERED - len(self._suspects) + len(self._with_item)
+        if room > 0:
+            records = await self._scan.next(min(SCAN_BATCH, room))
+            read = len(records)
             for record in records:
-                if record.task is not None and record.task.state not in FINAL_STATES:
-                    self._suspects[record.task_id] = record.stored_at
-        now = self._ports.clock.now()
-        quiet = [task_id for task_id, since in self._suspects.items() if now - since > GRACE_NS]
-        for task_id in quiet:
+                self._remember(record, now)
+            if not records and self._left_out and now - self._began >= AGAIN_SECONDS:
+                self._left_out = False
+                self._began = now
+                self._scan.rewind()
+        due = [task_id for task_id, suspect in self._suspects.items() if suspect.next_look <= now][:_LOOKS]
+        for task_id in due:
             try:
-                await self._look_at(task_id, policies, censuses, evicting)
+                await self._look_at(task_id, policies, censuses)
             except Unavailable:
-                raise  # still a suspect
+                self._suspects[task_id].next_look = now  # again as soon as may be
+                raise
             except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon)
                 self._ports.journal.note(Trouble(f"rescue of {task_id}", f"{type(error).__name__}: {error}"))
-        return len(records)
+                self._suspects[task_id].next_look = now + FIRST_PAUSE
+        return read + len(due)
 
-    async def _look_at(
-        self,
-        task_id: str,
-        policies: Mapping[str, QueuePolicy],
-        censuses: Mapping[str, Census],
-        evicting: Mapping[str, bool],
-    ) -> None:
+    def _remember(self, record: Record, now: float) -> None:
+        task_id = record.task_id
+        if record.task is None or record.task.state in FINAL_STATES:
+            self._forget(task_id)
+            return
+        known = self._suspects.get(task_id)
+        if known is not None and known.revision == record.revision:
+            return
+        if known is None and len(self._suspects) >= _REMEMBERED:
+            self._left_out = True
+            self._forget(next(iter(self._with_item)))
+        self._suspects[task_id] = _Suspect(record.revision, now + self._grace_left(record))
+
+    def _forget(self, task_id: str) -> None:
+        self._suspects.pop(task_id, None)
+        self._with_item.pop(task_id, None)
+
+    def _grace_left(self, record: Record) -> float:
+        """Return how many seconds the record is still too young, on whatever clock the server has."""
+        left = GRACE_NS - (self._ports.clock.now() - record.stored_at)
+        return min(max(left, 0), GRACE_NS) / 1e9
+
+    async def _look_at(self, task_id: str, policies: Mapping[str, QueuePolicy], censuses: Mapping[str, Census]) -> None:
         record = await self._ports.store.load(task_id)
         task = record.task if record is not None else None
         policy = policies.get(task.queue) if task is not None else None
         census = censuses.get(task.queue) if task is not None else None
         if record is None or task is None or task.state in FINAL_STATES or policy is None or census is None:
-            del self._suspects[task_id]  # over, or not of a queue of ours
+            self._forget(task_id)  # over, or not of a queue of ours
+            if task is not None and policy is None and len(self._elsewhere) < SCAN_BATCH:
+                self._elsewhere.add(task.queue)
             return
-        self._suspects[task_id] = self._ports.clock.now()
-        if self._ports.clock.now() - record.stored_at < GRACE_NS or await census.has_item(task_id):
+        now = self._ports.clock.monotonic()
+        suspect = self._suspects[task_id]
+        if record.revision != suspect.revision:
+            suspect.revision = record.revision
+            suspect.pause = FIRST_PAUSE
+        grace = self._grace_left(record)
+        if grace > 0:
+            suspect.next_look = now + grace
             return
+        if await census.has_item(task_id):
+            self._with_item.setdefault(task_id)
+            suspect.next_look = now + suspect.pause
+            suspect.pause = min(suspect.pause * 2, LONGEST_PAUSE)
+            return
+        self._with_item.pop(task_id, None)
+        suspect.next_look = now + FIRST_PAUSE
         # read again after the look for its item: whoever saves it from now on makes the settlement fail by its revision
         record = await self._ports.store.load(task_id, leader=True)
         if record is not None:
-            await self._settle(record, policy, evicting=evicting.get(task.queue, False))
+            await self._settle(record, policy)
 
-    async def _settle(self, record: Record, policy: QueuePolicy, *, evicting: bool) -> None:
-        transition = rescue(record, policy, self._ports.clock.now(), evicting=evicting)
+    async def _settle(self, record: Record, policy: QueuePolicy) -> None:
+        ports, queue, task_id = self._ports, policy.queue, record.task_id
+        now = ports.clock.now()
+        transition = rescue(record, policy, now)
         if transition is None:
             return
-        lease = Lease(policy.queue, record.task_id, b"", 1, 0, "", 0.0, 0.0)
-        if await settle(
-            self._ports, _Answer(policy.queue), lease, record.task_id, transition, revision=record.revision
-        ):
-            self._ports.journal.note(Rescued(policy.queue, record.task_id, transition.reason))
+        ends = transition.task is not None and transition.task.state in FINAL_STATES
+        if ends:
+            # nothing looks at a final state: were we killed before its dead letter, this item would bring it back
+            await ports.delay.schedule(queue, task_id, now.plus(policy.lease_ns), WorkItem(task_id=task_id))
+            reach("rescue.promised")
+        lease = Lease(queue, task_id, b"", 1, 0, "", 0.0, 0.0)
+        if not await settle(ports, _Answer(queue), lease, task_id, transition, revision=record.revision):
+            return
+        ports.journal.note(Rescued(queue, task_id, transition.reason))
+        if ends:
+            with suppress(Unavailable):  # it would find that there is nothing left to do
+                await ports.delay.forget(queue, task_id)

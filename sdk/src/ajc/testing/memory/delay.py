@@ -38,6 +38,16 @@ class MemoryDelayQueue:
         if lost is not None:
             raise lost
 
+    async def forget(self, queue: str, task_id: str) -> None:
+        """Remove the schedule, if there is one."""
+        lost = await self._line.cross("delay.forget", task_id)
+        self.waiting.pop((queue, task_id), None)
+        timer = self._timers.pop((queue, task_id), None)
+        if timer is not None:
+            timer.cancel()
+        if lost is not None:
+            raise lost
+
     def _fire(self, key: tuple[str, str]) -> None:
         queue, task_id = key
         _, item = self.waiting.pop(key)

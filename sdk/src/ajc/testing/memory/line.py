@@ -21,8 +21,8 @@ class Line:
     """Every call that waits crosses it: there and, when it was acted upon, back.
 
     Calls have the names that are in `calls`: `store.load`, `store.load_leader`, `store.save`, `store.discard`,
-    `queue.pull`, `queue.renew`, `delay.schedule`, `letters.publish`, `exchange.request`, `census.…`, `scan.next`. Those
-    that do not wait (`queue.ack`, `queue.nak`) are in `calls` when they were sent.
+    `queue.pull`, `queue.renew`, `delay.schedule`, `delay.forget`, `letters.publish`, `exchange.request`, `census.…`,
+    `scan.next`. Those that do not wait (`queue.ack`, `queue.nak`) are in `calls` when they were sent.
     """
 
     def __init__(self) -> None:

@@ -135,6 +135,10 @@ class MemoryRecordScan(Generic[R]):
         self._store = store
         self._after = 0
 
+    def rewind(self) -> None:
+        """Begin anew."""
+        self._after = 0
+
     async def next(self, most: int) -> list[R]:
         """Return up to `most` records behind those returned before."""
         lost = await self._line.cross("scan.next", "")
