@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NoReturn
 
 from ajc import errors
+from ajc_bridge.document import write_document
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -124,13 +124,5 @@ def _meaning(kind: type[errors.AjcError]) -> str:
     return " ".join(inspect.getdoc(kind).split("\n\n")[0].split())  # type: ignore[union-attr]  # lint demands docstrings
 
 
-def main(arguments: list[str]) -> None:
-    """Write the page to the file named, else to stdout."""
-    if arguments:
-        Path(arguments[0]).write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_document(document())

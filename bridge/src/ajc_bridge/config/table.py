@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -13,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from ajc.duration import format_duration
 from ajc_bridge.config.model import Config, Section
 from ajc_bridge.config.values import is_duration
+from ajc_bridge.document import write_document
 
 HEAD = """# Configuration
 
@@ -97,13 +96,5 @@ def _default(field: FieldInfo) -> str:
     return f'`"{format_duration(field.default)}"`' if is_duration(field) else f"`{field.default}`"
 
 
-def main(arguments: list[str]) -> None:
-    """Write the page to the file named, else to stdout."""
-    if arguments:
-        Path(arguments[0]).write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_document(document())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from ajc_bridge import happenings as happened
+from ajc_bridge.document import write_document
 
 Level = Literal["debug", "info", "warn", "error"]
 LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warn": 30, "error": 40}
@@ -128,13 +127,5 @@ def _bound(line: Line) -> str:
     return str(line.a_minute or "")
 
 
-def main(arguments: list[str]) -> None:
-    """Write the page to the file named, else to stdout."""
-    if arguments:
-        Path(arguments[0]).write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_document(document())

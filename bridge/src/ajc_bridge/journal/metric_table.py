@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+
+from ajc_bridge.document import write_document
 
 
 class MetricDefinition(msgspec.Struct, frozen=True):
@@ -104,13 +104,5 @@ def document() -> str:
     return HEAD + "".join(rows)
 
 
-def main(arguments: list[str]) -> None:
-    """Write the page to the file named, else to stdout."""
-    if arguments:
-        Path(arguments[0]).write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_document(document())
