@@ -175,6 +175,19 @@ async def test_credentials_that_are_taken_away_close_for_good(make_server, conne
         connection.publish("any")
 
 
+async def test_a_close_that_meets_a_broken_socket_closes_all_the_same(server, connect, monkeypatch):
+    states: list[str] = []
+    connection = await connect(server.url, on_state=lambda state, _error: states.append(state))
+
+    async def broken() -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(connection._transport._client._transport, "wait_closed", broken)
+    await connection.close()
+    assert connection.closed
+    assert states == []
+
+
 async def test_nobody_there_at_the_start(connect):
     with pytest.raises(Unavailable):
         await connect("nats://127.0.0.1:1")
