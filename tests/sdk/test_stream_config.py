@@ -169,6 +169,17 @@ def test_differences_name_what_was_given_and_is_another() -> None:
     }
 
 
+def test_the_servers_own_cap_is_no_difference_once_the_setting_is_made() -> None:
+    there = queue_consumer_config(Queue("Q")) | {"max_deliver": 5}
+    made = queue_stream_config(Queue("Q"))
+    capped = read_queue_info({"config": made}, {"config": there})
+    assert differences(capped, Queue("Q", max_tries=5)) == ()
+    assert [change.before for change in differences(capped, Queue("Q", max_tries=10))] == ["5"]
+    applied = read_queue_info({"config": with_queue_settings(made, Queue("Q", max_tries=10))}, {"config": there})
+    assert applied.max_tries == 5
+    assert differences(applied, Queue("Q", max_tries=10)) == ()
+
+
 @given(
     st.builds(
         Queue,
