@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_THE_BRIDGE = ["context", "queue", "stream_config", "payloads", "testing", "client", "enqueue_many", "responder"]
+WITHOUT_THE_BRIDGE = [
+    "context",
+    "queue",
+    "stream_config",
+    "payloads",
+    "testing",
+    "client",
+    "enqueue_many",
+    "stored_message",
+    "responder",
+]
 
 NO_BRIDGE = """
 import importlib.abc, os, sys
