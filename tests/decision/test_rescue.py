@@ -52,6 +52,12 @@ def test_what_is_as_old_as_the_queue_keeps_its_items_is_said_to_be_too_old(evict
     assert (found.reason, found.letter) == ("queue_error", Letter("queue_error", TOO_OLD))
 
 
+def test_no_age_is_too_short_to_count() -> None:
+    found = answer(make_record(make_task(), age=MINUTE), evicting=False, max_age_ns=1)
+    assert found is not None
+    assert found.reason == "queue_error"
+
+
 def test_what_is_younger_was_lost_by_its_producer_and_gets_an_item() -> None:
     record = make_record(make_task(), age=AGE - 1)
     assert answer(record, evicting=False, max_age_ns=AGE) == Answer(reason="requeued", after=(0, 0))

@@ -14,7 +14,14 @@ from ajc.errors import Conflict, Unavailable
 from ajc.work_item import WorkItem
 from ajc_bridge.happenings import Rescued, RevisionConflict, Trouble
 from ajc_bridge.pipeline import rescue as rescue_module
-from ajc_bridge.pipeline.rescue import AGAIN_SECONDS, LONGEST_PAUSE, SWEEP_SECONDS, ExhaustedItems, OrphanedTasks
+from ajc_bridge.pipeline.rescue import (
+    AGAIN_SECONDS,
+    LONGEST_PAUSE,
+    SWEEP_SECONDS,
+    ExhaustedItems,
+    OrphanedTasks,
+    look_again_in,
+)
 from ajc_bridge.ports import Census, Lease
 
 # --- exhausted ------------------------------------------------------------------------------------------------------
@@ -530,6 +537,11 @@ async def test_a_store_that_fits_is_read_once() -> None:
     assert len(pipe.line.names("store.load")) < 12
     assert pipe.line.names("scan.next")
     assert not looker.orphans._left_out
+
+
+def test_whatever_the_load_it_is_looked_at_least_once_a_minute() -> None:
+    assert look_again_in(256, spare=True) < look_again_in(0, spare=True) < look_again_in(256, spare=False) <= 60
+    assert look_again_in(0, spare=False) <= 60
 
 
 async def test_one_look_is_not_for_ever() -> None:

@@ -20,7 +20,7 @@ from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
-from ajc_bridge.pipeline.rescue import BUSY_SECONDS, SCAN_PAUSE, SCAN_SECONDS, OrphanedTasks
+from ajc_bridge.pipeline.rescue import OrphanedTasks, look_again_in
 from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
@@ -222,9 +222,8 @@ class Serving:
                 seen = 0  # looked at again
             except AjcError as error:
                 self._ports.journal.note(Trouble("rescue", str(error)))
-            pause = SCAN_PAUSE if seen else SCAN_SECONDS
             spare = self._share.busy * 2 <= self.config.bridge.concurrency
-            await anyio.sleep(pause if spare else BUSY_SECONDS)
+            await anyio.sleep(look_again_in(seen, spare=spare))
 
     async def tidy(self) -> None:
         """Remove what a killed server brought back: once at the start and after each reconnect, until cancelled."""

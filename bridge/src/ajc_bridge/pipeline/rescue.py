@@ -113,6 +113,13 @@ class ExhaustedItems:
             self._ports.journal.note(Rescued(policy.queue, task_id or item.subject_id, admission.transition.reason))
 
 
+def look_again_in(seen: int, *, spare: bool) -> float:
+    """Return the seconds until `OrphanedTasks` may look again: soon if it saw something and there is spare capacity."""
+    if not spare:
+        return BUSY_SECONDS  # but never not at all: the busiest queue may be the one that lets its items go
+    return SCAN_PAUSE if seen else SCAN_SECONDS
+
+
 class _Suspect(msgspec.Struct):
     """An unfinished task: when it is looked at next (monotonic seconds), and how long the pause is after that."""
 
