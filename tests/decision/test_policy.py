@@ -11,7 +11,6 @@ from ajc_bridge.decision.backoff import NAMED_BACKOFFS
 from ajc_bridge.decision.policy import (
     QueuePolicy,
     TimeBudget,
-    beat_ns,
     cap,
     margin_ns,
     renewal_due,
@@ -105,23 +104,10 @@ def test_running_out_of_time_is_final_when_the_deadline_is_what_ended_it(deadlin
 @given(st.integers(0, 10**15), st.integers(-(10**15), 10**15))
 def test_times_are_in_order_and_within_the_run_time(run: int, deadline: int) -> None:
     budget = time_budget(make_task(deadline=after(deadline)), make_policy(max_run_time_ns=run), NOW)
-    assert all(type(time) is int for time in (budget.run_ns, budget.handler_ns, budget.wait_ns, beat_ns(run)))
+    assert all(type(time) is int for time in (budget.run_ns, budget.handler_ns, budget.wait_ns))
     assert 0 <= budget.handler_ns <= budget.wait_ns <= budget.run_ns <= run
     assert budget.handler_deadline >= NOW
     assert budget.run_ns == 0 or budget.handler_deadline <= NOW.plus(budget.run_ns) <= max(NOW, after(max(deadline, 0)))
-
-
-@pytest.mark.parametrize(
-    ("run", "expected"),
-    [
-        pytest.param(30 * SECOND, 10 * SECOND, id="a third of the run time"),
-        pytest.param(2 * SECOND, SECOND, id="1 s at least"),
-        pytest.param(3 * SECOND, SECOND, id="where both meet"),
-        pytest.param(10 * SECOND, 3_333 * MILLISECOND, id="in whole milliseconds"),
-    ],
-)
-def test_beats(run: int, expected: int) -> None:
-    assert beat_ns(run) == expected
 
 
 def test_the_lease_is_renewed_by_thirds() -> None:

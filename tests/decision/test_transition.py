@@ -35,10 +35,6 @@ def test_acked_does_nothing_else() -> None:
     )
 
 
-def test_revision_lost_sends_nothing() -> None:
-    assert Transition.lost() == Transition(reason="lost", item=ItemVerdict.LEAVE)
-
-
 def test_ended_has_a_dead_letter_of_the_queue_that_held_the_item() -> None:
     assert Transition.ended("deadline", TASK, make_policy(), NOW) == Transition(
         reason="deadline", task=TASK, dead_letter=letter()
@@ -64,7 +60,7 @@ def test_put_back_hands_the_item_back() -> None:
 
 
 def test_verdicts_are_words() -> None:
-    assert [str(verdict) for verdict in ItemVerdict] == ["ack", "nak", "leave"]
+    assert [str(verdict) for verdict in ItemVerdict] == ["ack", "nak"]
 
 
 def test_a_letter_without_its_body() -> None:

@@ -7,18 +7,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 from pipeline_world import LEASE_SECONDS, SECOND, Pipe
 
 from ajc.errors import StoreError
+from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.happenings import LeaseLost
 from ajc_bridge.pipeline.keepalive import Keepalive
 from ajc_bridge.ports import Lease
 
+THIRTY = QueuePolicy("Q", lease_ns=30 * SECOND)
+
 
 @asynccontextmanager
 async def keeping(pipe: Pipe, *, renews: bool = True) -> AsyncIterator[Keepalive]:
+    lease_ns = round(pipe.source.lease_seconds * SECOND)
     keepalive = Keepalive(
-        pipe.end, pipe.server.clock, pipe.notes, round(pipe.source.lease_seconds * SECOND), renews=renews
+        pipe.end, pipe.server.clock, pipe.notes, replace(pipe.policy, lease_ns=lease_ns, renews=renews)
     )
     running = asyncio.ensure_future(keepalive.run())
     yield keepalive
@@ -118,7 +123,7 @@ async def test_a_renewal_whose_answer_comes_after_the_end_is_too_late() -> None:
 
 async def test_a_lease_under_half_is_short() -> None:
     pipe = Pipe()
-    keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, 30 * SECOND, renews=True)
+    keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, THIRTY)
     lease = await held(pipe, keepalive)
     assert not keepalive.short(lease)
     await asyncio.sleep(16)
@@ -130,7 +135,7 @@ async def test_a_lease_under_half_is_short() -> None:
 
 async def test_a_lost_lease_is_not_renewed() -> None:
     pipe = Pipe()
-    keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, 30 * SECOND, renews=True)
+    keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, THIRTY)
     lease = await held(pipe, keepalive)
     lease.lost = True
     await keepalive.renew(lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from pipeline_world import (
     LEASE_SECONDS,
     MINUTE,
@@ -324,10 +325,11 @@ async def test_an_item_whose_lease_ended_while_it_was_admitted_is_left_to_its_ne
     pipe.line.latency = lambda call: 6.0 if call == "store.load" else 0.0
     pipe.enqueue()
     await asyncio.sleep(0.5)
-    bridge.lanes[QUEUE]._keepalive.renews = False
+    keepalive = bridge.lanes[QUEUE]._keepalive
+    keepalive.policy = replace(keepalive.policy, renews=False)
     await until(lambda: pipe.notes.of(LeaseLost))
     pipe.line.latency = 0.0
-    bridge.lanes[QUEUE]._keepalive.renews = True
+    keepalive.policy = replace(keepalive.policy, renews=True)
     await until(lambda: not pipe.source.items)
     assert (pipe.task().state, pipe.task().tries) == ("complete", 1)
     await ended(bridge)
@@ -374,8 +376,7 @@ async def test_another_policy_counts_from_the_next_item_on() -> None:
     pipe.enqueue(id="t2", max_tries=0)
     await until(lambda: "t2" in pipe.letters)
     assert pipe.task("t1").state in {"retry", "active"}
-    assert lane._keepalive.lease_seconds == 10
-    assert not lane._keepalive.renews
+    assert lane._keepalive.policy == lane.policy
     await ended(bridge)
 
 

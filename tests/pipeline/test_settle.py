@@ -105,14 +105,6 @@ async def test_the_order(make: Make, steps: list[str]) -> None:
     assert pipe.line.names(*STEPS) == steps
 
 
-async def test_lost_sends_nothing() -> None:
-    pipe = Pipe()
-    lease, _, revision = await running(pipe)
-    assert await settle(pipe.ports, pipe.end, lease, "t1", Transition.lost(), revision=revision)
-    assert pipe.line.names() == []
-    assert len(pipe.source.items) == 1
-
-
 async def test_completed_leaves_a_record_and_no_item() -> None:
     pipe = Pipe()
     await perform(pipe, completed)

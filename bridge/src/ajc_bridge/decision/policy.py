@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from ajc.duration import MILLISECOND, MINUTE, SECOND
+from ajc.duration import MINUTE, SECOND
 from ajc.instant import Instant
 from ajc.task import Task
 from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff, go_bounds
@@ -19,7 +19,6 @@ __all__ = [
     "Backoff",
     "QueuePolicy",
     "TimeBudget",
-    "beat_ns",
     "cap",
     "go_bounds",
     "margin_ns",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 MAX_MARGIN_NS = 2 * SECOND
-MIN_BEAT_NS = SECOND
 MIN_TTL_NS = SECOND
 """The server refuses a shorter `Nats-TTL`."""
 
@@ -108,11 +106,6 @@ def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
         handler_deadline=now.plus(run - margin),
         at_deadline=task.deadline is not None and task.deadline - now <= policy.max_run_time_ns,
     )
-
-
-def beat_ns(run_ns: int) -> int:
-    """Give how often a responder is asked to beat (`AJ-Heartbeat-Ms`): a third of the run time, 1 s at least."""
-    return max(run_ns // 3, MIN_BEAT_NS) // MILLISECOND * MILLISECOND
 
 
 def renewal_ns(policy: QueuePolicy) -> int:

@@ -30,8 +30,6 @@ class ItemVerdict(StrEnum):
     ACK = "ack"
     NAK = "nak"
     """Deliver it again, at once."""
-    LEAVE = "leave"
-    """Say nothing: the lease is no longer ours, and a stale ack would delete somebody else's item."""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -84,11 +82,6 @@ class Transition(Struct, frozen=True, kw_only=True):
     def acked(cls, reason: str) -> Transition:
         """Send nothing but the ack: the work behind this item is over."""
         return cls(reason=reason)
-
-    @classmethod
-    def lost(cls) -> Transition:
-        """Stop, and send nothing at all: somebody else owns the task (the revision moved on)."""
-        return cls(reason="lost", item=ItemVerdict.LEAVE)
 
     @classmethod
     def ended(

@@ -21,6 +21,7 @@ _RENEW_SECONDS: Final = 5.0
 _LOOK_IN_NS: Final = 10_000_000
 """No pull goes without an end: at the queue's own limit the server keeps one for ever, even one that would not wait."""
 _TURNS_PER_LEASE: Final = 50
+_SHORT_FORM: Final = 9
 _STATUS: Final = b"NATS/1.0 "
 _ENDED: Final = (b"404", b"408")
 _GONE: Final = (b"409", b"503")
@@ -136,13 +137,13 @@ class JetStreamWorkQueue:
         # when the process was stopped, the item lay in the socket, perhaps since the turn before the last one; but no
         # longer than since it was asked for
         since = self._turns[0] if pull is None else max(self._turns[0], pull.sent)
-        fields = reply.rsplit(b".", 5)
+        delivered, pending = _places(reply)
         lease = Lease(
             self.queue,
             subject[subject.rindex(b".") + 1 :].decode("utf-8", "replace"),
             body,
-            int(fields[1]),
-            int(fields[5]),
+            delivered,
+            pending,
             reply.decode(),
             since + self.lease_seconds,
             now,
@@ -182,6 +183,17 @@ class JetStreamWorkQueue:
         sent = self._loop.time()
         await self._connection.request(lease.token, b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
         lease.until = sent + self.lease_seconds
+
+
+def _places(reply: bytes) -> tuple[int, int]:
+    """Read from an ack subject how often the item was delivered, and how many wait behind it.
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or with domain and account
+    before the stream and perhaps one more token behind (nats-architecture-and-design ADR-15).
+    """
+    tokens = reply.split(b".")
+    shift = 0 if len(tokens) == _SHORT_FORM else 2
+    return int(tokens[4 + shift]), int(tokens[8 + shift])
 
 
 def _expire(done: asyncio.Future[None]) -> None:

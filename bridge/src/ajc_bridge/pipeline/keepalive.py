@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from ajc.errors import AjcError
+from ajc_bridge.decision.policy import QueuePolicy, renewal_due, renewal_ns
 from ajc_bridge.happenings import LeaseLost
 from ajc_bridge.ports import Clock, Journal, Lease, WorkQueue
 
@@ -19,11 +20,10 @@ _LONGEST_LOOK: Final = 1.0
 
 
 class Keepalive:
-    """Watches the leases of one queue. `renews` False (a queue made by Go): none is made longer."""
+    """Watches the leases of one queue, by its `policy`, which may be replaced at any time."""
 
-    def __init__(self, queue: WorkQueue, clock: Clock, journal: Journal, lease_ns: int, *, renews: bool) -> None:
-        self.lease_seconds = lease_ns / 1e9
-        self.renews = renews
+    def __init__(self, queue: WorkQueue, clock: Clock, journal: Journal, policy: QueuePolicy) -> None:
+        self.policy = policy
         self._queue = queue
         self._clock = clock
         self._journal = journal
@@ -42,19 +42,24 @@ class Keepalive:
         """Look at all leases again and again, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
-                await anyio.sleep(min(max(self.lease_seconds / _LOOKS_PER_LEASE, _SHORTEST_LOOK), _LONGEST_LOOK))
-                now = self._clock.monotonic()
+                pause = self.policy.lease_ns / 1e9 / _LOOKS_PER_LEASE
+                await anyio.sleep(min(max(pause, _SHORTEST_LOOK), _LONGEST_LOOK))
+                policy = self.policy
+                every = renewal_ns(policy)
                 for lease in list(self._leases.values()):
-                    left = lease.until - now
-                    if left <= 0:
+                    held = self._held_ns(lease)
+                    if held >= policy.lease_ns:
                         self._lost(lease)
-                    elif self.renews and left < self.lease_seconds * 2 / 3 and id(lease) not in self._renewing:
+                    elif policy.renews and held > every and id(lease) not in self._renewing:
                         self._renewing.add(id(lease))
                         group.start_soon(self._renew, lease)
 
     def short(self, lease: Lease) -> bool:
         """Tell whether under half of a lease that can be renewed is left: then that comes before a request goes out."""
-        return self.renews and lease.until - self._clock.monotonic() < self.lease_seconds / 2
+        return renewal_due(self.policy, self._held_ns(lease))
+
+    def _held_ns(self, lease: Lease) -> int:
+        return self.policy.lease_ns - int((lease.until - self._clock.monotonic()) * 1e9)
 
     async def renew(self, lease: Lease) -> None:
         """Renew now."""

@@ -42,7 +42,7 @@ class Lane:
         self._ports = ports
         self._queue = queue
         self._share = share
-        self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy.lease_ns, renews=policy.renews)
+        self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._dispatching: set[int] = set()
         self._interrupting = False
@@ -76,8 +76,7 @@ class Lane:
     def follow(self, policy: QueuePolicy) -> None:
         """Take up another policy: the next item sees it, and leases are kept by it from now on."""
         self.policy = policy
-        self._keepalive.lease_seconds = policy.lease_ns / 1e9
-        self._keepalive.renews = policy.renews
+        self._keepalive.policy = policy
 
     def stop(self) -> None:
         """Take no further item in. What a pull under way still brings is given back at once."""

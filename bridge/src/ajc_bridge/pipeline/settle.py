@@ -101,8 +101,6 @@ def _answer_item(queue: Items, lease: Lease, verdict: ItemVerdict) -> None:
             queue.ack(lease)
         case ItemVerdict.NAK:
             queue.nak(lease)
-        case ItemVerdict.LEAVE:
-            pass
         case _:
             assert_never(verdict)
 
