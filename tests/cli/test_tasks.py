@@ -176,9 +176,28 @@ def test_wait_tells_how_the_task_ended(cli: CommandLine, queue: str, kind: str) 
     settle(cli, added.split()[1], state="terminated", last_err="no address")
     assert waiting.wait(20) == 1
     assert "is terminated after 0 tries: no address" in told(waiting, "terminated")
+    assert waiting.stdout is not None
+    ended = Task.decode(waiting.stdout.read())
+    assert (ended.id, ended.state, ended.last_err) == (added.split()[1], "terminated", "no address")
     late = cli("task", "add", kind, "-q", queue, "--wait", "100ms")
-    assert late.code == 1
+    assert (late.code, late.out) == (1, "")
     assert "has not ended" in late.err
+    late = cli("task", "add", kind, "-q", queue, "--wait", "100ms", "--id", kind, "--json")
+    assert late.code == 1
+    assert (late.json["task_id"], "has not ended" in late.json["error"]) == (kind, True)
+
+
+def test_with_json_an_error_is_one_document_too(cli: CommandLine, alone: CommandLine, queue: str, kind: str) -> None:
+    done = cli("task", "view", "nothere", "--json")
+    assert (done.code, set(done.json)) == (3, {"error", "hint"})
+    assert done.json["error"] == "task nothere does not exist"
+    assert done.json["error"] in done.err
+    assert alone("queue", "ls", "--json").json["hint"].startswith("is a nats-server running there?")
+    assert cli("task", "add", kind, "{to: 1}", "--json").json["error"].startswith("the payload is no JSON")
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    both = cli("task", "rm", "nothere", task_id, "--yes", "--json")
+    documents = [json.loads(line) for line in both.out.splitlines()]
+    assert (both.code, documents[0]["task_id"], documents[1]["id"]) == (3, "nothere", task_id)
 
 
 def test_no_server_ends_with_5_and_says_what_to_do(alone: CommandLine) -> None:

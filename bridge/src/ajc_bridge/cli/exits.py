@@ -45,12 +45,13 @@ EXITS: Final[tuple[tuple[type[errors.AjcError], int, str], ...]] = (
 
 
 class CliError(errors.AjcError):
-    """A command that cannot go on: `text`, `hint` (what to do) and the exit `code`."""
+    """A command that cannot go on: `text`, `hint` (what to do), the exit `code`, and the task it is about, if any."""
 
-    def __init__(self, text: str, hint: str = "", code: int = FAILED) -> None:
+    def __init__(self, text: str, hint: str = "", code: int = FAILED, *, task_id: str = "") -> None:
         super().__init__(text)
         self.hint = hint
         self.code = code
+        self.task_id = task_id
 
 
 def code_and_hint(error: errors.AjcError) -> tuple[int, str]:
@@ -63,21 +64,47 @@ def code_and_hint(error: errors.AjcError) -> tuple[int, str]:
     return FAILED, ""
 
 
+for_programs = False
+"""Whether the command was given --json: then an error is a document on stdout too."""
+
+
 def fail(error: errors.AjcError) -> NoReturn:
-    """Write the error to stderr and end the process."""
-    code, hint = code_and_hint(error)
+    """Write the error to stderr, with --json as one document to stdout too, and end the process."""
+    code, _ = code_and_hint(error)
+    tell(error)
+    sys.exit(code)
+
+
+def tell(error: errors.AjcError, **about: str) -> None:
+    """Write the error to stderr, and with --json to stdout: a task that ended badly as it is stored, else the texts.
+
+    `about` are further keys of the document.
+    """
+    from ajc_bridge.cli.output import print_json  # noqa: PLC0415 - it imports this module
+
+    _, hint = code_and_hint(error)
     text = str(error) or type(error).__name__
     sys.stderr.write(f"ajc-bridge: {text}\n")
     if hint:
         sys.stderr.write(f"  {hint}\n")
-    sys.exit(code)
+    sys.stderr.flush()
+    if not for_programs:
+        return
+    if isinstance(error, errors.TaskFailed):
+        print_json(error.task.encode())
+        return
+    if task_id := getattr(error, "task_id", ""):
+        about = {"task_id": task_id, **about}
+    print_json({"error": text, "hint": hint, **about})
 
 
 HEAD: Final = """# Errors and exit codes
 
 <!-- made by `python -m ajc_bridge.cli.exits docs/errors.md`; a test compares -->
 
-Every command writes errors to stderr, what happened first and then what to do, and ends with
+Every command writes errors to stderr, what happened first and then what to do. With `--json` stdout gets one document
+besides: `{"error": ..., "hint": ...}`, with `task_id` where one task is meant; of a task that was waited for and ended
+badly, the task as it is stored. Options that cannot be parsed are told on stderr only. Every command ends with
 
 | Code | Meaning |
 | --- | --- |

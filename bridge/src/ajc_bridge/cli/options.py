@@ -17,7 +17,18 @@ Context = Annotated[
     str | None,
     typer.Option("--context", metavar="NAME", help="NATS context [default: $NATS_CONTEXT, or the selected one]"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table")]
+
+
+def _for_programs(wanted: bool) -> bool:
+    from ajc_bridge.cli import exits  # noqa: PLC0415 - keeps --help quick
+
+    exits.for_programs = exits.for_programs or wanted
+    return wanted
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="JSON on stdout instead of a table, errors too", callback=_for_programs)
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
 

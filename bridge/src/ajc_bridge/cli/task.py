@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ajc_bridge.cli.connecting import with_client
-from ajc_bridge.cli.exits import NOT_FOUND, USAGE, CliError, code_and_hint
+from ajc_bridge.cli.exits import NOT_FOUND, USAGE, CliError, code_and_hint, tell
 from ajc_bridge.cli.options import Context, Json, Server, Yes, duration, optional_duration
 from ajc_bridge.cli.output import confirm, print_json, print_json_list, print_table, say
 from ajc_bridge.cli.task_text import event_line, first_line, show, when
@@ -249,7 +249,7 @@ def _each(
                 if len(task_ids) == 1:
                     raise
                 code = code_and_hint(error)[0]
-                say(f"ajc-bridge: {error}")
+                tell(error, task_id=one)
             else:
                 print_json(task.encode()) if as_json else say(f"task {task.id}: {done}")
 
