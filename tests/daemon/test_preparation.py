@@ -29,6 +29,7 @@ from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
+from ajc_bridge.pipeline.room import Room
 from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue
 from ajc_bridge.serving import Serving
@@ -97,6 +98,22 @@ async def test_a_queue_that_cannot_be_served_costs_no_task_of_the_others_a_try(o
         found = await world.load(task.id)
         assert (found.state, found.tries) == ("new", 0)
         assert responder.requests == []
+
+
+async def test_a_server_without_jetstream_is_told_once_with_the_mend(make_server, make_bridge):
+    account = "accounts { A { JS_IS users: [{user: a, password: b}] } }\nno_auth_user: a"
+    server = make_server(account.replace("JS_IS", ""))
+    bridge = make_bridge(server.url)
+    line = await bridge.log("bridge.not_prepared", where="JetStream")
+    assert line["level"] == "warn"
+    assert "enable it: `jetstream {}`" in line["text"]
+    await until(lambda: "enable it" in bridge.probe("/readyz")[1]["missing"][0])
+    server.stop()  # once it is there, the bridge goes on by itself
+    server.config = account.replace("JS_IS", "jetstream: enabled")
+    server.start()
+    await bridge.ready()
+    assert len(bridge.logs("bridge.not_prepared", where="JetStream")) == 1
+    assert not bridge.logs("bridge.trouble")
 
 
 @row(EXIT_0)
@@ -175,6 +192,7 @@ async def test_a_queue_that_is_half_opened_is_closed_again(own_server):
             policy=QueuePolicy("Q", info.lease_ns, info.max_run_time_ns, 0, NAMED_BACKOFFS["default"]),
             exec_policy=ExecPolicy("ajc.exec", catchall=False),
             share=FairShare(10, ports.journal),
+            room=Room(),
         )
         assert served is not None
         with pytest.raises(Unavailable):

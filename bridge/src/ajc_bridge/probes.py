@@ -17,6 +17,7 @@ class Readiness:
         self._expected: set[str] = set()
         self._bound: set[str] = set()
         self._troubles: dict[str, str] = {}
+        self._not_prepared = ""
 
     def expect(self, queues: Iterable[str]) -> None:
         """Say which queues this process is to serve; called again when that changes."""
@@ -30,6 +31,7 @@ class Readiness:
             happened.Reconnected: self._is_connected,
             happened.Disconnected: self._is_disconnected,
             happened.ConnectionClosed: self._is_disconnected,
+            happened.NotPrepared: self._is_not_prepared,
             happened.QueueBound: self._is_bound,
             happened.QueueLost: self._is_lost,
             happened.Draining: self._is_draining,
@@ -48,7 +50,7 @@ class Readiness:
         if not self._connected:
             lines.append("not connected to NATS")
         if not self._expected:
-            lines.append("no queue is served yet")
+            lines.append("no queue is served yet" + (f": {self._not_prepared}" if self._not_prepared else ""))
         for queue in sorted(self._expected - self._bound):
             trouble = self._troubles.get(queue)
             lines.append(f"queue {queue} is not bound" + (f": {trouble}" if trouble else ""))
@@ -70,9 +72,13 @@ class Readiness:
     def _is_disconnected(self, _: happened.Detail) -> None:
         self._connected = False
 
+    def _is_not_prepared(self, detail: happened.NotPrepared) -> None:
+        self._not_prepared = detail.text
+
     def _is_bound(self, detail: happened.QueueBound) -> None:
         self._expected.add(detail.queue)
         self._bound.add(detail.queue)
+        self._not_prepared = ""
         self._troubles.pop(detail.queue, None)
 
     def _is_lost(self, detail: happened.QueueLost) -> None:

@@ -28,6 +28,7 @@ from ajc.subjects import (
     task_subject,
 )
 from ajc.topology import list_queues, read_queue
+from ajc_bridge.mends import ENABLE_JETSTREAM
 
 OLDEST: Final = (2, 12)
 ADVISED: Final = (2, 14)
@@ -53,8 +54,7 @@ async def examine(connection: Connection) -> list[Finding]:
     try:
         account = await connection.api("INFO")
     except (NoResponders, RequestTimeout, StoreError) as error:
-        mend = "enable it: `jetstream {}` in the server's configuration, or give this account the right to `$JS.API.>`"
-        return [*findings, Finding("wrong", "JetStream", str(error), mend)]
+        return [*findings, Finding("wrong", "JetStream", str(error), ENABLE_JETSTREAM)]
     findings += _account(account)
     findings += await _stores(connection)
     findings += await _queues(connection)

@@ -81,6 +81,17 @@ class HttpListening(Detail, frozen=True, gc=False):
     url: str
 
 
+class NotPrepared(Detail, frozen=True, gc=False):
+    """The server does not give what the bridge needs before its first task, and is asked again.
+
+    `where` is "JetStream" when that is off, else "streams"; `text` the error, and the mend where it is known.
+    """
+
+    action: ClassVar[str] = "bridge.not_prepared"
+    where: str
+    text: str
+
+
 class Draining(Detail, frozen=True, gc=False):
     """No further item is taken; what runs may end within the limit."""
 

@@ -44,6 +44,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.Stopped: Line("info", "stopped"),
     happened.RemainsCleared: Line("info", "removed what a killed server had brought back"),
     happened.ConnectFailed: Line("warn", "cannot connect to NATS; trying again", 2),
+    happened.NotPrepared: Line("warn", "the server is not ready for a bridge; trying again", 1),
     happened.Trouble: Line("error", "something failed that should not have", 10),
     happened.PullFailed: Line("warn", "pull failed; trying again", 10),
     happened.Pulled: Line("debug", "pull sent"),
