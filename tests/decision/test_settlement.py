@@ -39,6 +39,7 @@ from ajc_bridge.decision.outcome import (
 )
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import Attempt, decide
+from ajc_bridge.decision.transition import ItemVerdict
 
 DAY = 24 * 60 * MINUTE
 EARLIEST = EARLIER.plus(-MINUTE)
@@ -246,15 +247,6 @@ ROWS = [
         )
         for waits, seconds in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 10), (5, 10), (10**6, 10)]
     ),
-    *(
-        row(
-            f"AJ-Busy: as before, not counted, its text, 1 s to 30 s ({waits} before)",
-            Busy("full"),
-            parked("busy", "full", seconds * SECOND, waits + 1),
-            waits=waits,
-        )
-        for waits, seconds in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10**6, 30)]
-    ),
     row(
         "AJ-Busy: after what was asked",
         Busy("full", 90_000),
@@ -262,7 +254,6 @@ ROWS = [
         waits=3,
     ),
     row("AJ-Busy: 30 days at most", Busy("full", 10**12), parked("busy", "full", 30 * DAY)),
-    row("AJ-Busy: a negative retry-after is none", Busy("full", -5), parked("busy", "full")),
     row("AJ-Busy: 0 is a retry-after", Busy("full", 0), parked("busy", "full", 0)),
     row(
         "parked: never later than the deadline",
@@ -292,7 +283,7 @@ ROWS = [
     ),
     row(
         "not counted at the last try: as before",
-        Busy("full"),
+        Busy("full", 1_000),
         parked("busy", "full", tries=4),
         LAST,
     ),
@@ -431,3 +422,29 @@ def test_a_decision_made_again_is_the_same_decision() -> None:
     policy = make_policy(backoff=QueuePolicy("Q").backoff)
     attempt = Attempt(*running())
     assert decide(attempt, Failed("x"), policy, NOW) == decide(attempt, Failed("x"), policy, Instant(NOW))
+
+
+@pytest.mark.parametrize(
+    ("waits", "most"),
+    [
+        pytest.param(waits, most, id=f"AJ-Busy: as before, not counted, its text, 1 s to 30 s ({waits} before)")
+        for waits, most in [(0, 2), (1, 3), (2, 5), (3, 9), (4, 17), (5, 30), (6, 30), (10**6, 30)]
+    ],
+)
+def test_busy_comes_back_apart(waits: int, most: int) -> None:
+    """What was refused in one moment must not come back in one moment, or most of it is refused again."""
+    delays = []
+    for number in range(400):
+        attempt = Attempt(*running(make_task(id=f"task{number}")), waits)
+        transition = decide(attempt, Busy("full"), make_policy(), NOW)
+        assert transition.schedule is not None
+        assert transition.task is not None
+        assert (transition.reason, transition.counted, transition.item) == ("busy", False, ItemVerdict.ACK)
+        assert (transition.task.state, transition.task.tries, transition.task.last_err) == ("new", 0, "full")
+        assert transition.schedule.waits == waits + 1
+        assert decide(attempt, Busy("full"), make_policy(), NOW) == transition
+        assert decide(attempt, Busy("full", -5), make_policy(), NOW) == transition, "a negative retry-after is none"
+        delays.append(transition.schedule.at - NOW)
+    assert min(delays) >= SECOND
+    assert max(delays) <= most * SECOND
+    assert max(delays) - min(delays) > (most - 1) * SECOND * 0.9

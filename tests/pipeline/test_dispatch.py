@@ -22,6 +22,7 @@ from ajc_bridge.decision.outcome import (
 from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, RetryAfterIgnored
 from ajc_bridge.pipeline.admit import Admitted, admit_item
 from ajc_bridge.pipeline.dispatch import REQUESTS_WHILE_BUSY, ExecPolicy, dispatch
+from ajc_bridge.pipeline.room import Room
 
 PLAIN = ExecPolicy()
 CATCHING = ExecPolicy(catchall=True)
@@ -33,7 +34,7 @@ async def attempt(pipe: Pipe, policy: ExecPolicy = PLAIN, **fields: object) -> O
     lease = await pipe.lease()
     admitted = await admit_item(pipe.ports, pipe.policy, lease)
     assert isinstance(admitted, Admitted)
-    return await dispatch(pipe.ports, pipe.policy, policy, lease, admitted)
+    return await dispatch(pipe.ports, pipe.policy, policy, lease, admitted, room=Room())
 
 
 async def test_the_request_says_what_a_handler_needs() -> None:
@@ -158,7 +159,7 @@ async def test_a_server_that_comes_back_in_time() -> None:
     admitted = await admit_item(pipe.ports, pipe.policy, lease)
     assert isinstance(admitted, Admitted)
     pipe.server.go_away()
-    dispatching = asyncio.ensure_future(dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted))
+    dispatching = asyncio.ensure_future(dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted, room=Room()))
     await asyncio.sleep(20)
     pipe.server.come_back()
     assert await dispatching == Succeeded(b'"done"')

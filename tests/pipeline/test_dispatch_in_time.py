@@ -10,6 +10,7 @@ from ajc.exchange import ExecReply
 from ajc_bridge.decision.outcome import Busy, NoResponder, TimedOut
 from ajc_bridge.pipeline.admit import Admitted, admit_item
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
+from ajc_bridge.pipeline.room import Room
 
 PLAIN = ExecPolicy()
 
@@ -28,7 +29,7 @@ async def test_no_request_goes_out_after_the_lease_while_the_server_was_away() -
     lease, admitted = await admitted_by(pipe)
     pipe.server.line.up = False
     began = pipe.now()
-    assert await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted) == NoResponder(SUBJECT)
+    assert await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted, room=Room()) == NoResponder(SUBJECT)
     assert pipe.now() - began < 31 * SECOND
     assert pipe.exchange.requests == []
 
@@ -38,7 +39,7 @@ async def test_a_deadline_that_came_before_the_request_ends_the_attempt_unasked(
     pipe.exchange.answer(SUBJECT, SUCCESS)
     lease, admitted = await admitted_by(pipe, deadline=pipe.now().plus(SECOND))
     await asyncio.sleep(2)  # virtual: a renewal that took its time
-    outcome = await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted)
+    outcome = await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted, room=Room())
     assert outcome == TimedOut(0, at_deadline=True)
     assert pipe.exchange.requests == []
 
@@ -52,5 +53,5 @@ async def test_a_busy_answer_is_not_asked_again_once_the_lease_is_lost() -> None
         return ExecReply("busy", "full")
 
     pipe.exchange.answer(SUBJECT, busy_and_lost)
-    assert await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted) == Busy("full")
+    assert await dispatch(pipe.ports, pipe.policy, PLAIN, lease, admitted, room=Room()) == Busy("full")
     assert len(pipe.exchange.requests) == 1

@@ -18,6 +18,7 @@ from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.lane import Lane
 from ajc_bridge.pipeline.rescue import ExhaustedItems
+from ajc_bridge.pipeline.room import Room
 from ajc_bridge.ports import Ports
 
 _LOOK_SECONDS: Final = 0.02
@@ -38,12 +39,13 @@ class ServedQueue:
         policy: QueuePolicy,
         exec_policy: ExecPolicy,
         share: FairShare,
+        room: Room,
     ) -> None:
         self.name = info.name
         self.info = info
         self._share = share
         self._queue = JetStreamWorkQueue(connection, info.name, info.lease_ns)
-        self._lane = Lane(ports, self._queue, policy, exec_policy, share)
+        self._lane = Lane(ports, self._queue, policy, exec_policy, share, room=room)
         self.census = JetStreamCensus(connection, store, info.name)
         self._exhausted = ExhaustedItems(ports, self.census, lambda: self._lane.policy)
         self._advisories: Subscription | None = None

@@ -21,6 +21,7 @@ from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.rescue import OrphanedTasks, look_again_in
+from ajc_bridge.pipeline.room import Room
 from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
@@ -46,6 +47,7 @@ class Serving:
         self._orphans = OrphanedTasks(ports, JetStreamRecordScan(connection))
         self._expect = expect
         self._share = FairShare(config.bridge.concurrency, ports.journal)
+        self._room = Room()
         self._served: dict[str, ServedQueue] = {}
         self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
@@ -117,6 +119,7 @@ class Serving:
             policy=make_policy(info, self.config),
             exec_policy=exec_policy,
             share=self._share,
+            room=self._room,
         )
         await served.open()
         return served, created

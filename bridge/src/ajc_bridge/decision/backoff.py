@@ -32,9 +32,9 @@ class Backoff(Struct, frozen=True):
         """Give the nanoseconds until the next try, after `tries` counted ones (from 1; anything less counts as 1)."""
         step = self.step_ns(tries)
         if self.go:
-            return _to_ms(step * _permille(self.jitter) // _PERMILLE + _chance(task_id, tries, step))
+            return _to_ms(step * _permille(self.jitter) // _PERMILLE + chance(task_id, tries, step))
         spread = step * _permille(self.jitter) // _PERMILLE
-        return step - spread + _chance(task_id, tries, 2 * spread + 1)
+        return step - spread + chance(task_id, tries, 2 * spread + 1)
 
     def step_ns(self, tries: int) -> int:
         """Give the step before jitter, in nanoseconds."""
@@ -54,7 +54,7 @@ def _permille(share: float) -> int:
     return round(share * _PERMILLE)
 
 
-def _chance(task_id: str, tries: int, below: int) -> int:
+def chance(task_id: str, tries: int, below: int) -> int:
     """Draw evenly from 0 to below - 1, always the same number for a task's try."""
     digest = blake2b(b"%b:%d" % (task_id.encode("utf-8", "surrogatepass"), tries), digest_size=_HASH_BITS // 8).digest()
     return int.from_bytes(digest, "big") * below >> _HASH_BITS

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ajc.duration import DAY, MILLISECOND, SECOND, format_duration
 from ajc.instant import Instant
 from ajc.task import Task
+from ajc_bridge.decision.backoff import chance
 from ajc_bridge.decision.lifecycle import Complete, Expire, PutBack, Retry, Terminate, apply
 from ajc_bridge.decision.outcome import (
     Abandoned,
@@ -75,7 +76,7 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             return _put_back(attempt, outcome.word, f"no responder on {outcome.subject}", now.plus(delay), now)
         case Busy():
             asked = _asked_ns(outcome.retry_after_ms)
-            delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS) if asked is None else asked
+            delay = _busy_ns(attempt) if asked is None else asked
             return _put_back(attempt, outcome.word, outcome.text, now.plus(delay), now)
         case Interrupted():
             task = apply(active, PutBack(attempt.before, "interrupted", None), now)
@@ -93,6 +94,12 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             return _expired(active, ABANDONED_TEXT, "tries", policy, now)
         case _:
             assert_never(outcome)
+
+
+def _busy_ns(attempt: Attempt) -> int:
+    """Draw from 1 s up to 1 s more than the doubled wait, 30 s at most: what was refused together comes back apart."""
+    spread = min(growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS), MAX_BUSY_NS - FIRST_WAIT_NS)
+    return FIRST_WAIT_NS + chance(attempt.active.id, attempt.active.tries, spread + 1)
 
 
 def tries_left(task: Task, policy: QueuePolicy) -> bool:

@@ -23,6 +23,7 @@ from ajc_bridge.decision.outcome import (
 from ajc_bridge.decision.policy import QueuePolicy, TimeBudget, cap, time_budget
 from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, RetryAfterIgnored
 from ajc_bridge.pipeline.admit import Admitted
+from ajc_bridge.pipeline.room import HOLD_SECONDS, Room
 from ajc_bridge.ports import Lease, Ports
 
 CATCHALL: Final = "catchall"
@@ -37,7 +38,7 @@ class ExecPolicy(msgspec.Struct, frozen=True):
 
 
 async def dispatch(
-    ports: Ports, policy: QueuePolicy, exec_policy: ExecPolicy, lease: Lease, admitted: Admitted
+    ports: Ports, policy: QueuePolicy, exec_policy: ExecPolicy, lease: Lease, admitted: Admitted, *, room: Room
 ) -> Outcome:
     """Send the request, wait for its reply within the attempt's time, and return what came of it."""
     active = admitted.attempt.active
@@ -48,12 +49,15 @@ async def dispatch(
     subject = subjects.exec_subject(exec_policy.prefix, active.type)
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
     asked = 0
+    patience = until
     while True:
         if budget.run_ns <= 0:  # the deadline came between the active save and now
             outcome: Outcome = TimedOut(0, at_deadline=True)
             break
         reach("dispatch.sent")
         asked += 1
+        room.asked(active.type)
+        reply = None
         try:
             # never after the lease: the item may have been begun elsewhere by then
             reply = await ports.exchange.request(subject, request, until, send_by=lease.until)
@@ -65,6 +69,8 @@ async def dispatch(
             # it never left, so nobody began
             outcome = NoResponder(subject)
             break
+        finally:
+            room.answered(active.type, busy=reply is not None and reply.kind == "busy")
         if reply is None:
             outcome = TimedOut(budget.handler_ns, budget.at_deadline)
             break
@@ -72,8 +78,13 @@ async def dispatch(
             subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
             asked = 0
             continue
-        if reply.kind == "busy" and reply.retry_after_ms is None and asked < REQUESTS_WHILE_BUSY and not lease.lost:
-            continue
+        if reply.kind == "busy" and reply.retry_after_ms is None and not lease.lost:
+            now = ports.clock.monotonic()
+            if asked < REQUESTS_WHILE_BUSY:
+                patience = min(until, now + HOLD_SECONDS)
+                continue
+            if await room.wait(active.type, patience - now) and not lease.lost:
+                continue
         outcome = _outcome(ports, request, reply, exec_policy)
         break
     reach("dispatch.replied")

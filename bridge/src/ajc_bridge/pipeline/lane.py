@@ -10,15 +10,16 @@ import anyio
 from ajc.errors import Unavailable
 from ajc.failpoint import reach
 from ajc_bridge.decision.admission import hand_back
-from ajc_bridge.decision.outcome import Interrupted, Outcome, ResultTooLarge, Succeeded
+from ajc_bridge.decision.outcome import Busy, Interrupted, Outcome, ResultTooLarge, Succeeded
 from ajc_bridge.decision.policy import QueuePolicy
-from ajc_bridge.decision.settlement import decide
+from ajc_bridge.decision.settlement import Attempt, decide
 from ajc_bridge.decision.transition import Transition
 from ajc_bridge.happenings import Pulled, PullFailed, Trouble
 from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item, make_arrival
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
 from ajc_bridge.pipeline.fair_share import FairShare, Grant
 from ajc_bridge.pipeline.keepalive import Keepalive
+from ajc_bridge.pipeline.room import Room
 from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Lease, Ports, WorkQueue
 
@@ -35,13 +36,21 @@ class Lane:
     """Serves one queue. `policy` and `exec_policy` may be replaced while it runs; the next item sees the new ones."""
 
     def __init__(
-        self, ports: Ports, queue: WorkQueue, policy: QueuePolicy, exec_policy: ExecPolicy, share: FairShare
+        self,
+        ports: Ports,
+        queue: WorkQueue,
+        policy: QueuePolicy,
+        exec_policy: ExecPolicy,
+        share: FairShare,
+        *,
+        room: Room | None = None,
     ) -> None:
         self.policy = policy
         self.exec_policy = exec_policy
         self._ports = ports
         self._queue = queue
         self._share = share
+        self._room = room or Room()
         self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._dispatching: set[int] = set()
@@ -187,7 +196,7 @@ class Lane:
                             return
                     outcome: Outcome = Interrupted()
                     if not self._interrupting:
-                        outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted)
+                        outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted, room=self._room)
                 except asyncio.CancelledError:
                     if not self._interrupting:
                         raise
@@ -211,7 +220,11 @@ class Lane:
 
     def _decide(self, admitted: Admitted, outcome: Outcome, policy: QueuePolicy) -> Transition:
         now, limit = self._ports.clock.now(), self._ports.store.limit
-        transition = decide(admitted.attempt, outcome, policy, now)
+        attempt = admitted.attempt
+        if isinstance(outcome, Busy) and self._room.in_use(attempt.active.type):
+            # others of its type are worked on, so it is not for long: the waits grow only while nothing moves
+            attempt = Attempt(attempt.before, attempt.active)
+        transition = decide(attempt, outcome, policy, now)
         if isinstance(outcome, Succeeded) and len(admitted.body) + 2 * len(outcome.body) + _RESULT_ROOM > limit:
             # perhaps: base64 makes four bytes of three, so what is far from the limit needs no exact look
             assert transition.task is not None  # a success is saved
