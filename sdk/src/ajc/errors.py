@@ -251,7 +251,8 @@ class TaskFailed(AjcError):
     def __init__(self, task: Task) -> None:
         self.task = task
         reason = f": {task.last_err}" if task.last_err else ""
-        super().__init__(f"task {task.id} is {task.state} after {task.tries} tries{reason}")
+        tries = "1 try" if task.tries == 1 else f"{task.tries} tries"
+        super().__init__(f"task {task.id} is {task.state} after {tries}{reason}")
 
 
 class TaskTimeout(AjcError):

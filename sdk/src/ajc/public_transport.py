@@ -108,7 +108,8 @@ class PublicTransport:
             if _is_refusal(error):
                 raise Closed(f"{_without_secrets(servers)} refuses the connection: {error}") from error
             if not wait_for_server and self._refused >= len(servers):
-                raise Unavailable(f"no NATS server at {_without_secrets(servers)}: {error}") from error
+                reason = str(error) or "what listens there does not answer as a NATS server"
+                raise Unavailable(f"no NATS server at {_without_secrets(servers)}: {reason}") from error
 
         async def disconnected() -> None:
             if self._opened:
