@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
 
 from ajc_bridge.cli.connecting import with_client
+from ajc_bridge.cli.exits import USAGE, CliError
 from ajc_bridge.cli.options import Context, Json, Server
 from ajc_bridge.cli.output import print_fields, print_json, print_table, say
 
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from ajc.dead_letters import DeadLetter
 
 app = typer.Typer(help="The tasks that ended badly.", no_args_is_help=True, rich_markup_mode=None)
+
+REASONS: Final = (
+    "terminated",
+    "tries",
+    "deadline",
+    "result_too_large",
+    "task_too_large",
+    "queue_error",
+    "unreachable",
+    "invalid_type",
+    "malformed_task",
+    "malformed_item",
+)
 
 InQueue = Annotated[str | None, typer.Option("--queue", "-q", help="of this queue")]
 
@@ -37,6 +51,8 @@ def ls(
       ajc-bridge dlq ls
       ajc-bridge dlq ls --queue EMAIL --reason tries --json
     """
+    if reason is not None and reason not in REASONS:
+        raise CliError(f"there is no reason {reason!r}", f"the reasons are {', '.join(REASONS)}", USAGE)
 
     async def work(client: Client) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
