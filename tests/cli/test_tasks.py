@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+import socket
+import threading
 
 import pytest
 from command_line import CommandLine, told, until
 
 from ajc.client import connect
+from ajc.errors import TaskFailed
 from ajc.subjects import dlq_subject
 from ajc.task import Task
 from ajc.task_records import read_task, save_task
@@ -69,8 +73,14 @@ def test_a_payload_may_be_any_bytes_of_a_file_or_of_stdin(cli: CommandLine, queu
         (("catchall",), "catchall"),
         (("t", "--id", "a.b"), "task id 'a.b' is not a legal name"),
         (("t", "--queue", "a.b"), "queue 'a.b' is not a legal name"),
-        (("t", "--deadline", "soon"), "duration 'soon'"),
-        (("t", "--deadline", "2026-13-01T00:00:00Z"), "deadline '2026-13-01T00:00:00Z'"),
+        (
+            ("t", "--deadline", "soon"),
+            "--deadline 'soon': write how long from now, like 1h or 30m, or a time by RFC 3339",
+        ),
+        (("t", "--deadline", "2020-01-01T00:00:00Z"), "is not in the future"),
+        (("t", "--deadline", "-1h"), "is not in the future"),
+        (("t", "--wait", "5"), "--wait '5': has no unit: write it like 5s"),
+        (("t", "--deadline", "2026-13-01T00:00:00Z"), "--deadline '2026-13-01T00:00:00Z'"),
         (("t", "--max-tries", "-1"), "max-tries"),
     ],
 )
@@ -90,7 +100,25 @@ def test_an_id_of_ones_own_is_added_once(cli: CommandLine, queue: str, kind: str
 def test_a_queue_that_is_not_there_ends_with_3_and_the_mend(cli: CommandLine, kind: str) -> None:
     done = cli("task", "add", kind, "-q", "NOWHERE")
     assert done.code == 3
-    assert "ajc-bridge queue add NOWHERE" in done.err
+    again = re.search(r"make the queue: ajc-bridge queue add NOWHERE; then ajc-bridge task retry (\w+)", done.err)
+    assert again is not None
+    assert f"task {again[1]} is kept as queue_error" in done.err
+    assert cli.ok("task", "view", again[1], "--json").json["state"] == "queue_error"
+
+
+def test_each_kind_of_missing_thing_has_a_mend_of_its_own(tmp_path, make_server) -> None:
+    empty = CommandLine(make_server().url, tmp_path)
+    listed = empty.ok("task", "ls", "--json")
+    assert (listed.json, "no tasks yet: start a bridge" in listed.err) == ([], True)
+    done = empty("task", "add", "t")
+    assert done.code == 3
+    assert "start a bridge (`ajc-bridge run`), or make the queue: ajc-bridge queue add DEFAULT" in done.err
+    off = make_server("accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a")
+    without = CommandLine(off.url, tmp_path)
+    for command in (("task", "add", "t"), ("task", "ls"), ("queue", "ls"), ("queue", "add", "Q")):
+        done = without(*command)
+        assert (done.code, "enable it: `jetstream {}`" in done.err) == (5, True), done.err
+        assert "queue add" not in done.err
 
 
 def test_a_full_queue_ends_with_4(cli: CommandLine, kind: str) -> None:
@@ -98,7 +126,9 @@ def test_a_full_queue_ends_with_4(cli: CommandLine, kind: str) -> None:
     cli.ok("task", "add", kind, "-q", kind)
     done = cli("task", "add", kind, "-q", kind)
     assert done.code == 4
-    assert "full" in done.err
+    assert f"queue {kind} is full; task " in done.err
+    (kept,) = cli.ok("task", "ls", "-q", kind, "--state", "queue_error", "--json").json
+    assert f"ajc-bridge task retry {kept['id']}" in done.err
 
 
 def test_tasks_are_listed_by_state_queue_and_type(cli: CommandLine, queue: str, kind: str) -> None:
@@ -114,7 +144,12 @@ def test_tasks_are_listed_by_state_queue_and_type(cli: CommandLine, queue: str, 
     assert "second line" not in table
     limited = cli.ok("task", "ls", "--queue", queue, "--limit", 2)
     assert len(limited.out.splitlines()) == 3
-    assert "--limit 0" in limited.err
+    assert "and more than these 2: --limit 0 lists all" in limited.err
+    newest = [task["id"] for task in cli.ok("task", "ls", "--queue", queue, "--limit", 2, "--json").json]
+    assert newest == [ids[0], ids[2]]  # the last change counts
+    oldest = cli.ok("task", "ls", "--queue", queue, "--oldest-first", "--limit", 3)
+    assert [line.split()[0] for line in oldest.out.splitlines()[1:]] == [ids[1], ids[2], ids[0]]
+    assert "more than" not in oldest.err
     assert cli.ok("task", "ls", "--queue", "NOBODY", "--json").json == []
     assert cli("task", "ls", "--state", "nope").code == 2
 
@@ -200,6 +235,28 @@ def test_with_json_an_error_is_one_document_too(cli: CommandLine, alone: Command
     assert (both.code, documents[0]["task_id"], documents[1]["id"]) == (3, "nothere", task_id)
 
 
+def test_one_try_is_not_tries() -> None:
+    task = Task.create("t", id="x").replace(state="expired", tries=1)
+    assert str(TaskFailed(task)) == "task x is expired after 1 try"
+
+
+def test_a_listener_that_is_no_nats_server_is_named_as_such(alone: CommandLine) -> None:
+    def hang_up() -> None:
+        while True:
+            try:
+                taken, _ = other.accept()
+            except OSError:
+                return
+            taken.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"nats://127.0.0.1:{other.getsockname()[1]}"
+        done = alone("task", "ls", "--server", url)
+    assert done.code == 5
+    assert re.search(rf"no NATS server at {url}: \w", done.err)
+
+
 def test_no_server_ends_with_5_and_says_what_to_do(alone: CommandLine) -> None:
     for command in (("task", "ls"), ("queue", "ls"), ("dlq", "ls"), ("doctor",)):
         done = alone(*command)
@@ -252,6 +309,8 @@ def test_dead_letters_are_listed_and_viewed(cli: CommandLine, queue: str, kind: 
     asyncio.run(bury())
     letters = cli.ok("dlq", "ls", "--queue", queue, "--json").json
     assert [letter["reason"] for letter in letters] == ["tries", "malformed_task"]
+    wrong = cli("dlq", "ls", "--reason", "foo")
+    assert (wrong.code, "the reasons are terminated, tries, deadline" in wrong.err) == (2, True)
     assert letters[0]["task"]["id"] == task_id
     assert base64.b64decode(letters[1]["body_base64"]) == b"\xff"
     assert [one["task_id"] for one in cli.ok("dlq", "ls", "-q", queue, "--reason", "tries", "--json").json] == [task_id]

@@ -19,7 +19,7 @@ import anyio
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, State
-from ajc.errors import Closed, InvalidValue, NoResponders, NotFound, StoreError, Unavailable
+from ajc.errors import Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.stream_config import Change
 from ajc_bridge import __version__, happenings
 from ajc_bridge.clock import SystemClock
@@ -37,7 +37,7 @@ from ajc_bridge.journal.events import Events
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.journal.logs import Logs
 from ajc_bridge.journal.metrics import Metrics
-from ajc_bridge.mends import ENABLE_JETSTREAM
+from ajc_bridge.mends import ENABLE_JETSTREAM, jetstream_is_off
 from ajc_bridge.ports import Ports
 from ajc_bridge.probes import Readiness
 from ajc_bridge.serving import Serving
@@ -48,7 +48,6 @@ MISCONFIGURED: Final = 2
 NO_CONNECTION: Final = 5
 _FIRST_PREPARE_PAUSE: Final = 0.5
 _LONGEST_PREPARE_PAUSE: Final = 5.0
-_JETSTREAM_OFF: Final = frozenset({10039, 10076})  # not enabled for this account; not enabled
 _TIDY_UP_SECONDS: Final = 0.5
 _T = TypeVar("_T")
 
@@ -283,14 +282,9 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | N
 
 
 def _not_prepared(error: StoreError | Unavailable) -> happenings.NotPrepared:
-    off = (isinstance(error, NoResponders) and error.subject.startswith("$JS.")) or (
-        isinstance(error, StoreError) and error.code in _JETSTREAM_OFF
-    )
-    return (
-        happenings.NotPrepared("JetStream", f"{error} {ENABLE_JETSTREAM}")
-        if off
-        else happenings.NotPrepared("streams", str(error))
-    )
+    if jetstream_is_off(error):
+        return happenings.NotPrepared("JetStream", f"{error} {ENABLE_JETSTREAM}")
+    return happenings.NotPrepared("streams", str(error))
 
 
 def _causes(error: BaseException) -> str:

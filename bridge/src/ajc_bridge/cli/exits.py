@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from ajc import errors
 from ajc_bridge.document import write_document
+from ajc_bridge.mends import ENABLE_JETSTREAM, jetstream_is_off
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -58,6 +59,8 @@ def code_and_hint(error: errors.AjcError) -> tuple[int, str]:
     """Return the exit code for an error, and what the reader may do about it ("" when its text says so)."""
     if isinstance(error, CliError):
         return error.code, error.hint
+    if jetstream_is_off(error):
+        return NO_CONNECTION, ENABLE_JETSTREAM
     for kind, code, hint in EXITS:
         if isinstance(error, kind):
             return code, hint

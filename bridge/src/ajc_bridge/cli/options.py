@@ -32,17 +32,18 @@ Json = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
 
-def duration(text: str) -> timedelta:
-    """Parse a duration given on the command line (`30s`, `1h30m`, `7d`). Raises `InvalidValue`."""
+def duration(text: str, option: str = "duration") -> timedelta:
+    """Parse a duration given on the command line (`30s`, `1h30m`, `7d`). Raises `InvalidValue`, naming the option."""
     from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick
     from ajc.errors import InvalidValue, MalformedDuration  # noqa: PLC0415
 
     try:
         return timedelta(microseconds=parse_duration(text) // 1000)
     except MalformedDuration as error:
-        raise InvalidValue("duration", text, error.reason) from None
+        reason = f"has no unit: write it like {text}s" if text.isdecimal() else error.reason
+        raise InvalidValue(option, text, reason) from None
 
 
-def optional_duration(text: str | None) -> timedelta | None:
+def optional_duration(text: str | None, option: str = "duration") -> timedelta | None:
     """Parse a duration, or pass on that none was given."""
-    return None if text is None else duration(text)
+    return None if text is None else duration(text, option)

@@ -55,12 +55,12 @@ def add(
         name,
         priority=priority,
         max_tries=max_tries,
-        max_run_time=optional_duration(max_run_time),
-        lease=optional_duration(lease),
+        max_run_time=optional_duration(max_run_time, "--max-run-time"),
+        lease=optional_duration(lease, "--lease"),
         max_concurrent=max_concurrent,
         max_entries=max_entries,
         when_full=when_full,  # type: ignore[arg-type]  # Queue checks the word
-        max_age=optional_duration(max_age),
+        max_age=optional_duration(max_age, "--max-age"),
         backoff=backoff,
         storage=storage,  # type: ignore[arg-type]  # likewise
         replicas=replicas,

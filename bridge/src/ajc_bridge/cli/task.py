@@ -6,23 +6,26 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ajc_bridge.cli.connecting import with_client
-from ajc_bridge.cli.exits import NOT_FOUND, USAGE, CliError, code_and_hint, tell
-from ajc_bridge.cli.options import Context, Json, Server, Yes, duration, optional_duration
+from ajc_bridge.cli.exits import CONFLICT, NOT_FOUND, USAGE, CliError, code_and_hint, tell
+from ajc_bridge.cli.options import Context, Json, Server, Yes, optional_duration
 from ajc_bridge.cli.output import confirm, print_json, print_json_list, print_table, say
 from ajc_bridge.cli.task_text import event_line, first_line, show, when
 
 if TYPE_CHECKING:
     from ajc.client import Client
+    from ajc.errors import NotFound
     from ajc.task import Task
 
 app = typer.Typer(
     help="Add tasks, look at them, try them again, remove them.", no_args_is_help=True, rich_markup_mode=None
 )
+
+DEADLINES: Final = "write how long from now, like 1h or 30m, or a time by RFC 3339, like 2030-01-31T12:00:00Z"
 
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="task ids")]
 
@@ -53,15 +56,22 @@ def add(
     """
     data = _payload(payload, file)
     ends = _deadline(deadline)
-    patience = optional_duration(wait)
+    patience = optional_duration(wait, "--wait")
 
     async def work(client: Client) -> Task:
-        from ajc.errors import NotFound  # noqa: PLC0415 - keeps --help quick
+        from ajc import ksuid  # noqa: PLC0415 - keeps --help quick
+        from ajc.errors import NotFound, QueueFull  # noqa: PLC0415
 
+        task_id = id or ksuid.new()  # chosen here, so that a refusal can name it
         try:
-            task = await client.enqueue(type, data, queue=queue, id=id, deadline=ends, max_tries=max_tries)
+            task = await client.enqueue(type, data, queue=queue, id=task_id, deadline=ends, max_tries=max_tries)
         except NotFound as error:
-            raise CliError(str(error), f"make it: ajc-bridge queue add {queue}", NOT_FOUND) from None
+            await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
+            raise _missing(error, queue, task_id) from None
+        except QueueFull as error:
+            text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
+            hint = f"once there is room: ajc-bridge task retry {task_id}"
+            raise CliError(text, hint, CONFLICT, task_id=task_id) from None
         if patience is None:
             return task
         say(f"task {task.id} added; waiting for its end")
@@ -111,24 +121,42 @@ def ls(
     queue: Annotated[str | None, typer.Option("--queue", "-q", help="of this queue")] = None,
     type: Annotated[str | None, typer.Option("--type", help="of this type")] = None,  # noqa: A002 - the word of the wire
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="tasks at most; 0: all")] = 200,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="those that changed longest ago first")] = False,
     server: Server = None,
     context: Context = None,
     as_json: Json = False,
 ) -> None:
-    """List tasks, those that changed longest ago first.
+    """List tasks, those that changed last first.
 
     \b
     Examples:
       ajc-bridge task ls --state retry --state expired
       ajc-bridge task ls --queue EMAIL --limit 20 --json
+      ajc-bridge task ls --state new --oldest-first
     """
     states = _states(state or [])
 
     async def work(client: Client) -> list[Task]:
-        found = client.tasks(states=states, queue=queue, type=type, limit=limit or None)
-        return [task async for task in found]
+        from ajc.errors import NotFound  # noqa: PLC0415 - keeps --help quick
+        from ajc.task_records import stored_tasks  # noqa: PLC0415
+        from ajc_bridge.cli.newest import newest_tasks  # noqa: PLC0415
+
+        stored = stored_tasks if oldest_first else newest_tasks
+        found: list[Task] = []
+        try:
+            async for record in stored(client.connection):
+                one = record.task
+                if (not states or one.state in states) and queue in (None, one.queue) and type in (None, one.type):
+                    found.append(one)
+                if limit and len(found) > limit:  # one more than is shown: then more is known to exist
+                    break
+        except NotFound:
+            say("no tasks yet: start a bridge (`ajc-bridge run`), or make a queue (`ajc-bridge queue add NAME`)")
+        return found
 
     tasks = with_client(server, context, work)
+    more = bool(limit) and len(tasks) > limit
+    tasks = tasks[:limit] if limit else tasks
     if as_json:
         print_json_list(task.encode() for task in tasks)
         return
@@ -137,8 +165,8 @@ def ls(
         for one in tasks
     ]
     print_table(("ID", "QUEUE", "TYPE", "STATE", "TRIES", "CREATED", "LAST ERROR"), rows, empty="no tasks")
-    if limit and len(tasks) == limit:
-        say(f"there may be more than these {limit}: --limit 0 lists all")
+    if more:
+        say(f"... and more than these {limit}: --limit 0 lists all")
 
 
 @app.command()
@@ -258,6 +286,16 @@ def _each(
         raise typer.Exit(code)
 
 
+def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
+    """Return what to say of a task that found no queue, or no store at all."""
+    make = f"make the queue: ajc-bridge queue add {queue}"
+    if error.what != "queue":
+        hint = f"start a bridge (`ajc-bridge run`), or {make}"
+        return CliError("nothing was ever queued here: there is no task store yet", hint, NOT_FOUND)
+    text = f"{error}; task {task_id} is kept as queue_error"
+    return CliError(text, f"{make}; then ajc-bridge task retry {task_id}", NOT_FOUND, task_id=task_id)
+
+
 def _payload(payload: str | None, file: Path | None) -> Any:
     if file is not None:
         if payload is not None:
@@ -277,17 +315,26 @@ def _payload(payload: str | None, file: Path | None) -> Any:
 
 
 def _deadline(text: str | None) -> Any:
-    from ajc.errors import InvalidValue, MalformedInstant  # noqa: PLC0415 - keeps --help quick
+    from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import InvalidValue, MalformedDuration, MalformedInstant  # noqa: PLC0415
     from ajc.instant import Instant  # noqa: PLC0415
 
     if text is None:
         return None
+    now = Instant.now()
     if "T" in text:
         try:
-            return Instant.parse(text)
+            ends = Instant.parse(text)
         except MalformedInstant as error:
-            raise InvalidValue("deadline", text, error.reason) from None
-    return duration(text)
+            raise InvalidValue("--deadline", text, error.reason) from None
+    else:
+        try:
+            ends = now.plus(parse_duration(text))
+        except MalformedDuration:
+            raise InvalidValue("--deadline", text, DEADLINES) from None
+    if ends <= now:
+        raise InvalidValue("--deadline", text, f"is not in the future: the task would expire untried; {DEADLINES}")
+    return ends
 
 
 def _states(words: list[str]) -> list[str]:
