@@ -153,6 +153,36 @@ def test_all_faults_are_told_at_once(tmp_path) -> None:
     assert [line.split(":")[0] for line in lines] == ["queues.A.priority", "queues.A.lease", "log.level", "nope"]
 
 
+def test_faults_between_keys_are_told_beside_those_of_a_key(tmp_path) -> None:
+    text = """
+    [nats]
+    url = "nats://a"
+    password = "p"
+    [queues.A]
+    priority = 500
+    lease = "1h"
+    max_run_time = "1m"
+    backoff = "nope"
+    [queues.B]
+    backoff = "mine"
+    [backoff.mine]
+    jitter = 0.1
+    [retention]
+    complete = "1h"
+    discard = ["complete", "x"]
+    """
+    lines = faults(tmp_path, text, **{"nats.context": 3})
+    assert lines == [
+        "nats.context: must be text, not 3",
+        "queues.A.priority: must be 1 to 100, not 500",
+        "backoff.mine.steps: is missing",
+        'retention.discard[1]: must be "complete", "expired", "terminated", "unreachable" or "queue_error", not "x"',
+        "nats: password needs user",
+        "queues.A: lease must not be longer than max_run_time",
+        'queues.A.backoff: there is no policy "nope"; there are default, 1m, 10m, 1h, mine',
+    ]
+
+
 @pytest.mark.parametrize("content", [b"[nats", b"\xff\xfe", b"a = 1\na = 2"])
 def test_a_file_that_is_no_toml_is_named(tmp_path, content) -> None:
     file = tmp_path / "c.toml"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import itertools
 import os
 import tomllib
 import warnings
@@ -52,11 +54,38 @@ def load_config(
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_lines(error)) from None
-    lines = config.faults()
+        lines = _lines(error)
+        policies = merged.get("backoff")
+        lines += _without(merged, error).faults(policies if isinstance(policies, dict) else ())
+    else:
+        lines = list(config.faults())
     if lines:
         raise ConfigError(lines)
     return config
+
+
+def _without(merged: dict[str, Any], error: ValidationError) -> Config:
+    """Return the configuration without what is wrong by itself, so that faults between the other keys are told too."""
+    rest = copy.deepcopy(merged)
+    for fault in error.errors(include_url=False):
+        _cut(rest, fault["loc"])
+    try:
+        return Config.model_validate(rest)
+    except ValidationError:  # what is told already is enough
+        return Config()
+
+
+def _cut(tree: dict[str, Any], location: tuple[int | str, ...]) -> None:
+    """Remove the key at this place: a list as a whole, a table when it lacks the key."""
+    path = list(itertools.takewhile(lambda step: isinstance(step, str) and step != "[key]", location))
+    while path:
+        table: Any = tree
+        for step in path[:-1]:
+            table = table.get(step) if isinstance(table, dict) else None
+        if isinstance(table, dict) and path[-1] in table:
+            del table[path[-1]]
+            return
+        path.pop()
 
 
 def _read_file(path: str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from ajc_bridge.config.values import (
     SECOND,
@@ -47,11 +48,10 @@ class TlsConfig(Section):
     cert: str = setting("", "file with the client certificate", example='"/etc/nats/bridge.pem"')
     key: str = setting("", "file with the key of the client certificate", example='"/etc/nats/bridge.key"')
 
-    @model_validator(mode="after")
-    def _both_or_none(self) -> TlsConfig:
+    def faults(self) -> Iterator[str]:
+        """Tell what does not go together."""
         if bool(self.cert) != bool(self.key):
-            raise ValueError("cert and key belong together: set both or none")
-        return self
+            yield "cert and key belong together: set both or none"
 
 
 class NatsConfig(Section):
@@ -72,13 +72,12 @@ class NatsConfig(Section):
     jetstream_domain: str = setting("", "JetStream domain, when not the server's own")
     tls: TlsConfig = setting(TlsConfig, "TLS files")
 
-    @model_validator(mode="after")
-    def _one_of_each(self) -> NatsConfig:
+    def faults(self) -> Iterator[str]:
+        """Tell what does not go together."""
         if self.url and self.context:
-            raise ValueError("set url or context, not both")
+            yield "set url or context, not both"
         if self.password and not self.user:
-            raise ValueError("password needs user")
-        return self
+            yield "password needs user"
 
 
 class ExecConfig(Section):
@@ -147,11 +146,10 @@ class QueueConfig(Section):
         None, "replicas of the queue; bridge.replicas when it is made", example="3"
     )
 
-    @model_validator(mode="after")
-    def _lease_fits(self) -> QueueConfig:
+    def faults(self) -> Iterator[str]:
+        """Tell what does not go together."""
         if self.lease is not None and self.max_run_time is not None and self.lease > self.max_run_time:
-            raise ValueError("lease must not be longer than max_run_time")
-        return self
+            yield "lease must not be longer than max_run_time"
 
 
 class BackoffConfig(Section):
@@ -185,12 +183,11 @@ class RetentionConfig(Section):
     )
     discard: list[FinalState] = setting(list, "states that are not kept at all", reload=True, example='["complete"]')
 
-    @model_validator(mode="after")
-    def _kept_or_not(self) -> RetentionConfig:
+    def faults(self) -> Iterator[str]:
+        """Tell what does not go together."""
         for state in self.discard:
             if getattr(self, state) is not None:
-                raise ValueError(f"{state} is in discard and has a time to be kept: remove one of them")
-        return self
+                yield f"{state} is in discard and has a time to be kept: remove one of them"
 
     def ttl_ns(self) -> dict[str, int]:
         """State to time kept in nanoseconds, 0 for those to be discarded; states that are not set are absent."""
@@ -242,11 +239,18 @@ class Config(Section):
     http: HttpConfig = setting(HttpConfig, "probes and metrics")
     log: LogConfig = setting(LogConfig, "logs")
 
-    def faults(self) -> list[str]:
-        """Tell what is wrong between sections: one line each, with the key's path."""
-        lines = [f"backoff.{name}: is built in; choose another name" for name in self.backoff if name in GO_POLICIES]
+    def faults(self, wrong_policies: Iterable[str] = ()) -> Iterator[str]:
+        """Tell what is wrong between keys: one line each, with the path. `wrong_policies` exist, but are told already.
+
+        These are no validators of the sections: those would be silent as long as any other key is wrong.
+        """
+        yield from (f"nats: {line}" for line in self.nats.faults())
+        yield from (f"nats.tls: {line}" for line in self.nats.tls.faults())
+        own = [*self.backoff, *(name for name in wrong_policies if name not in self.backoff)]
         for name, queue in self.queues.items():
-            if queue.backoff is not None and queue.backoff not in GO_POLICIES and queue.backoff not in self.backoff:
-                known = ", ".join([*GO_POLICIES, *self.backoff])
-                lines.append(f"queues.{name}.backoff: there is no policy {shown(queue.backoff)}; there are {known}")
-        return lines
+            yield from (f"queues.{name}: {line}" for line in queue.faults())
+            if queue.backoff is not None and queue.backoff not in GO_POLICIES and queue.backoff not in own:
+                known = ", ".join([*GO_POLICIES, *own])
+                yield f"queues.{name}.backoff: there is no policy {shown(queue.backoff)}; there are {known}"
+        yield from (f"backoff.{name}: is built in; choose another name" for name in self.backoff if name in GO_POLICIES)
+        yield from (f"retention: {line}" for line in self.retention.faults())
