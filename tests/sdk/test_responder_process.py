@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,14 @@ from ajc.connection import Connection
 HERE = Path(__file__).parent
 MODULE = [sys.executable, "-m", "ajc", "responder_program:app"]
 PROGRAM = [sys.executable, str(HERE / "responder_program.py")]
+
+
+@pytest.fixture
+def nobody() -> Iterator[Any]:
+    """An address that nobody listens at, kept from others."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield SimpleNamespace(url=f"nats://127.0.0.1:{taken.getsockname()[1]}")
 
 
 @asynccontextmanager
@@ -66,6 +76,21 @@ async def test_a_signal_lets_what_runs_finish(server: Any, command: list[str], n
         output, _ = await running.communicate()
         assert running.returncode == 0
         assert output == (b"ended\n" if command is PROGRAM else b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_while_there_is_no_server(nobody: Any, number: signal.Signals) -> None:
+    async with process(nobody, unique("t"), MODULE) as running:
+        assert running.stderr is not None
+        async with asyncio.timeout(30):
+            while b"cannot connect; trying again: " not in await running.stderr.readline():
+                pass
+            await asyncio.sleep(0.6)  # it has tried again meanwhile
+            running.send_signal(number)
+            _, errors = await running.communicate()
+        assert running.returncode == 0
+        assert b"cannot connect" not in errors  # said once
+        assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize("thread", [False, True])

@@ -66,7 +66,8 @@ class Connection:
     ) -> Self:
         """Connect, or raise `Unavailable` (nobody there in time) or `Closed` (refused for good: credentials).
 
-        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server. `private_inbox`
+        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server, or until it is
+        cancelled, which ends it at once. `private_inbox`
         puts the inbox under a random prefix of its own that nobody with `_INBOX.>` can read, unless the options name a
         prefix.
         """

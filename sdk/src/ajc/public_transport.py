@@ -26,6 +26,7 @@ logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)
 
 _RECONNECT_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 5.0
+_DISCARD_SECONDS: Final = 1.0
 _REFUSED_TIMES: Final = 2
 _REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
 
@@ -96,8 +97,17 @@ class PublicTransport:
         """Connect as `Connection.open` says."""
         self._on_state = on_state
         servers = list(options.servers)
+        connecting = asyncio.current_task()
+        cancelled_before = connecting.cancelling() if connecting is not None else 0
+
+        def heed_cancellation() -> None:
+            """Cancel again: asyncio.wait_for, which nats-py connects with, loses it when it comes with an answer."""
+            if connecting is not None and connecting.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
 
         async def failed(error: Exception) -> None:
+            if self._opening:
+                heed_cancellation()
             if self._opened or self._opening:
                 on_state("error", error)
             if self._opened:
@@ -147,7 +157,8 @@ class PublicTransport:
                 nkeys_seed=options.nkey,
                 inbox_prefix=options.inbox_prefix or "_INBOX",
             )
-        except (Closed, Unavailable):
+            heed_cancellation()
+        except (Closed, Unavailable, asyncio.CancelledError):
             await self._discard()
             raise
         except ImportError as error:
@@ -163,8 +174,9 @@ class PublicTransport:
     async def _discard(self) -> None:
         """Close a client that may not have begun to connect, which nats-py asserts."""
         self._opening = False
-        with contextlib.suppress(OSError, nats.errors.Error, AssertionError):
-            await self._client.close()
+        with contextlib.suppress(OSError, nats.errors.Error, AssertionError, TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):  # TLS waits long for the other end
+                await self._client.close()
 
     def _count_refusal(self, error: Exception, servers: int) -> None:
         """Close for good when every server has refused the credentials twice in a row: they were taken away."""

@@ -56,6 +56,7 @@ class Responder:
         self._middleware: list[Middleware] = []
         self._ending: asyncio.Event | None = None
         self._closed: BaseException | None = None
+        self._seeking = False
         self.interrupted = False
 
     def handler(
@@ -106,7 +107,10 @@ class Responder:
         ending = self._ending = asyncio.Event()
         options = resolve(self._server, self._context)
         _logger.info("connecting to %s", describe(self._server, self._context))
-        connection = await self._open(options)
+        connection = await self._open(options, ending)
+        if connection is None:
+            self._ending = None
+            return
         serving = Serving(connection, list(self.handlers.values()), self._middleware)
         try:
             for task_type, handler in self.handlers.items():
@@ -131,8 +135,22 @@ class Responder:
         if self._ending is not None:
             self._ending.set()
 
-    async def _open(self, options: ConnectOptions) -> Connection:
-        return await Connection.open(options, name=self._name, on_state=self._state_changed, wait_for_server=True)
+    async def _open(self, options: ConnectOptions, ending: asyncio.Event) -> Connection | None:
+        """Connect, however long that takes; None when it is told to end before there is a server."""
+        self._seeking = True
+        opening = asyncio.ensure_future(
+            Connection.open(options, name=self._name, on_state=self._state_changed, wait_for_server=True)
+        )
+        ended = asyncio.ensure_future(ending.wait())
+        try:
+            await asyncio.wait((opening, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._seeking = False
+            ended.cancel()
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait((opening,))
+        return None if opening.cancelled() else opening.result()
 
     def _state_changed(self, state: State, error: BaseException | None) -> None:
         if state == "disconnected":
@@ -142,6 +160,9 @@ class Responder:
         elif state == "closed" and self._ending is not None and not self._ending.is_set():
             self._closed = error or Closed()
             self._ending.set()
+        elif self._seeking and error is not None:
+            self._seeking = False  # once is enough: the next tries fail alike
+            _logger.warning("cannot connect; trying again: %s", str(error) or type(error).__name__)
         elif error is not None:
             _logger.debug("NATS: %s", error)  # each failed try to connect among them
 
