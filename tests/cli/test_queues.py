@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 from command_line import CommandLine
+
+from ajc.client import connect
+from ajc.headers import encode_headers
+from ajc.subjects import delay_fire_subject, delay_schedule_subject
 
 
 def test_a_queue_is_made_with_its_settings(cli: CommandLine, kind: str) -> None:
@@ -42,6 +49,38 @@ def test_a_queue_is_made_with_its_settings(cli: CommandLine, kind: str) -> None:
     cli.ok("queue", "add", kind, *arguments)  # the same again is fine
     shown = cli.ok("queue", "view", kind).out
     assert all(text in shown for text in ("10m", "20s", "1000, then discard_old", "1m", "memory, 1 copy"))
+
+
+def test_items_that_wait_for_their_time_are_counted(cli: CommandLine, queue: str, kind: str) -> None:
+    async def put_off() -> None:
+        async with connect(cli.url) as client:
+            for number in range(3):
+                headers = {
+                    "Nats-Schedule": "@at 2090-01-01T00:00:00Z",
+                    "Nats-Schedule-Target": delay_fire_subject(queue, f"{kind}{number}"),
+                }
+                subject = delay_schedule_subject(queue, f"{kind}{number}")
+                await client.connection.stored(subject, b"{}", headers=encode_headers(headers))
+
+    asyncio.run(put_off())
+    assert cli.ok("queue", "view", queue, "--json").json["delayed"] == 3
+    assert re.search(r"^delayed +3$", cli.ok("queue", "view", queue).out, re.MULTILINE)
+    (listed,) = [one for one in cli.ok("queue", "ls", "--json").json if one["name"] == queue]
+    assert listed["delayed"] == 3
+    header, *rows = cli.ok("queue", "ls").out.splitlines()
+    (row,) = [line.split() for line in rows if line.startswith(queue)]
+    assert row[header.split().index("DELAYED")] == "3"
+
+
+def test_a_policy_that_nobody_here_knows_is_told_of(cli: CommandLine, kind: str) -> None:
+    added = cli.ok("queue", "add", kind, "--backoff", "7m")
+    assert "warning: backoff policy '7m' is not built in (default, 1m, 10m, 1h): a bridge whose file" in added.err
+    findings = [one for one in cli("doctor", "--json").json["findings"] if one["subject"] == f"queue {kind}"]
+    (found,) = [one for one in findings if "'7m'" in one["text"]]
+    assert (found["verdict"], "[backoff.7m]" in found["mend"]) == ("note", True)
+    (cli.folder / "ajc-bridge.toml").write_text('[backoff.7m]\nsteps = ["7m"]\n')
+    assert "warning" not in cli.ok("queue", "add", kind, "--backoff", "7m").err
+    assert "'7m'" not in cli("doctor").out
 
 
 def test_a_queue_with_other_settings_is_left_alone_and_told_of(cli: CommandLine, queue: str) -> None:

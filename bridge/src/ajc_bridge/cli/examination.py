@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -28,6 +28,7 @@ from ajc.subjects import (
     task_subject,
 )
 from ajc.topology import list_queues, read_queue
+from ajc_bridge.cli.queue_look import own_policies, unknown_policy
 from ajc_bridge.mends import ENABLE_JETSTREAM
 
 OLDEST: Final = (2, 12)
@@ -161,6 +162,7 @@ async def _queues(connection: Connection) -> list[Finding]:
         return [Finding("wrong", "queues", str(error), mend)]
     if not names:
         return [Finding("note", "queues", "there is none yet", "make one: ajc-bridge queue add NAME")]
+    policies = own_policies()
     for name in names:
         if not is_queue(name):
             text = "its name is none of [A-Za-z0-9_-]{1,128}: signed fields could shift, so no bridge serves it"
@@ -174,11 +176,11 @@ async def _queues(connection: Connection) -> list[Finding]:
                 Finding("wrong", f"queue {name}", str(error), f"`ajc-bridge queue add {name}` makes what is missing")
             )
         else:
-            findings += _queue(info, int(consumer.get("num_waiting") or 0))
+            findings += _queue(info, int(consumer.get("num_waiting") or 0), policies)
     return findings
 
 
-def _queue(info: QueueInfo, pulls: int) -> Iterator[Finding]:
+def _queue(info: QueueInfo, pulls: int, policies: Iterable[str]) -> Iterator[Finding]:
     name = f"queue {info.name}"
     before = True
     if not info.delayed_items:
@@ -193,6 +195,12 @@ def _queue(info: QueueInfo, pulls: int) -> Iterator[Finding]:
     if info.max_entries and info.messages > info.max_entries * MUCH:
         text = f"holds {info.messages} of {info.max_entries} entries; then {info.when_full}"
         yield Finding("note", name, text, "more bridges or responders, or a larger max_entries")
+        before = False
+    policy = unknown_policy(info.backoff, policies)
+    if policy:
+        yield Finding(
+            "note", name, policy, f"add [backoff.{info.backoff}] to every bridge's file, or name another policy"
+        )
         before = False
     if info.paused:
         yield Finding("note", name, "is paused")

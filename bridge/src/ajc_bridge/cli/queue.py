@@ -65,14 +65,27 @@ def add(
         storage=storage,  # type: ignore[arg-type]  # likewise
         replicas=replicas,
     )
-    info = with_client(server, context, lambda client: client.ensure_queue(wanted))
+
+    async def work(client: Client) -> tuple[QueueInfo, int | None]:
+        from ajc_bridge.cli.queue_look import delayed  # noqa: PLC0415 - keeps --help quick
+
+        info = await client.ensure_queue(wanted)
+        return info, await delayed(client.connection, name)
+
+    info, waiting = with_client(server, context, work)
     if info.differences:
         raise CliError(
             f"queue {name} is there already, and its {'; its '.join(info.differences)}",
             f"it was left as it is; `queue view {name}` shows it, [queues.{name}] in the bridge's file changes it",
             CONFLICT,
         )
-    print_json(_document(info)) if as_json else say(f"queue {name} is there")
+    if backoff is not None:
+        from ajc_bridge.cli.queue_look import own_policies, unknown_policy  # noqa: PLC0415 - keeps --help quick
+
+        warning = unknown_policy(backoff, own_policies())
+        if warning:
+            say(f"warning: {warning}")
+    print_json(_document(info, waiting)) if as_json else say(f"queue {name} is there")
 
 
 @app.command()
@@ -84,13 +97,14 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
       ajc-bridge queue ls --json
     """
 
-    async def work(client: Client) -> tuple[list[QueueInfo], list[str]]:
+    async def work(client: Client) -> tuple[list[tuple[QueueInfo, int | None]], list[str]]:
         from ajc.errors import AjcError, Unavailable  # noqa: PLC0415 - keeps --help quick
+        from ajc_bridge.cli.queue_look import delayed  # noqa: PLC0415
 
         infos, troubles = [], []
         for name in await client.queues():
             try:
-                infos.append(await client.queue(name))
+                infos.append((await client.queue(name), await delayed(client.connection, name)))
             except Unavailable:
                 raise
             except AjcError as error:
@@ -99,22 +113,23 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
 
     infos, troubles = with_client(server, context, work)
     if as_json:
-        print_json([_document(info) for info in infos])
+        print_json([_document(*one) for one in infos])
     else:
         rows = [
             (
                 i.name,
                 i.pending,
                 i.ack_pending,
+                waiting,
                 i.stranded,
                 i.priority,
                 i.max_concurrent,
                 i.max_tries,
                 _age(i.max_run_time_ns),
             )
-            for i in infos
+            for i, waiting in infos
         ]
-        columns = ("QUEUE", "WAITING", "RUNNING", "STRANDED", "PRIORITY", "CONCURRENT", "TRIES", "RUN TIME")
+        columns = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "STRANDED", "PRIORITY", "CONCURRENT", "TRIES", "RUN TIME")
         print_table(columns, rows, empty="no queues")
     for line in troubles:
         say(line)
@@ -128,14 +143,21 @@ def view(name: Name, server: Server = None, context: Context = None, as_json: Js
     Example:
       ajc-bridge queue view EMAIL
     """
-    info = with_client(server, context, lambda client: client.queue(name))
+
+    async def work(client: Client) -> tuple[QueueInfo, int | None]:
+        from ajc_bridge.cli.queue_look import delayed  # noqa: PLC0415 - keeps --help quick
+
+        return await client.queue(name), await delayed(client.connection, name)
+
+    info, waiting = with_client(server, context, work)
     if as_json:
-        print_json(_document(info))
+        print_json(_document(info, waiting))
         return
     fields: list[tuple[str, Any]] = [
         ("queue", info.name),
         ("waiting", info.pending),
         ("running", info.ack_pending),
+        ("delayed", "?" if waiting is None else waiting),
         ("stranded", info.stranded or ""),
         ("bytes", info.bytes),
         ("priority", info.priority),
@@ -180,10 +202,10 @@ def rm(name: Name, yes: Yes = False, server: Server = None, context: Context = N
     print_json({"queue": name, "removed": True}) if as_json else say(f"queue {name} removed")
 
 
-def _document(info: QueueInfo) -> dict[str, Any]:
-    """Return what --json prints: durations in nanoseconds."""
+def _document(info: QueueInfo, delayed: int | None) -> dict[str, Any]:
+    """Return what --json prints: durations in nanoseconds; `delayed` is what waits for its time, a retry or parked."""
     names = [name for name in info.__struct_fields__ if name not in ("stream_config", "consumer_config", "differences")]
-    return {**{name: getattr(info, name) for name in names}, "stranded": info.stranded}
+    return {**{name: getattr(info, name) for name in names}, "delayed": delayed, "stranded": info.stranded}
 
 
 def _age(nanoseconds: int) -> str:

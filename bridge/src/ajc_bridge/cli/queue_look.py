@@ -1,0 +1,54 @@
+"""What a queue's own definition does not say: how much waits beside it, and whether its policy is known here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Final
+
+from ajc.connection import Connection
+from ajc.errors import NoResponders, NotFound, RequestTimeout, StoreError
+from ajc.subjects import DELAY_STREAM, delay_schedule_subject
+
+LOOK_SECONDS: Final = 2.0
+_PAST_ALL: Final = 2**31
+"""An offset that no list of subjects reaches: the answer has their number, and none of them."""
+
+
+async def delayed(connection: Connection, queue: str) -> int | None:
+    """Return how many items of the queue wait for their time (retries, parked ones); None where nobody says.
+
+    Raises `Closed` when the connection is.
+    """
+    every = delay_schedule_subject(queue, "ID").removesuffix("ID") + "*"
+    query = {"subjects_filter": every, "offset": _PAST_ALL}
+    try:
+        info = await connection.api(f"STREAM.INFO.{DELAY_STREAM}", query, timeout=LOOK_SECONDS)
+    except NotFound:
+        return 0
+    except (RequestTimeout, NoResponders, StoreError):  # no right to look is no reason to show nothing
+        return None
+    return int(info.get("total") or 0)
+
+
+def own_policies() -> tuple[str, ...]:
+    """Return the policies of the configuration in this folder and environment; none when it is wrong, or not there."""
+    from ajc_bridge.config import ConfigError, load_config  # noqa: PLC0415 - it is heavy, and most commands need none
+
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            return tuple(load_config().backoff)
+        except ConfigError:
+            return ()
+
+
+def unknown_policy(name: str, own: Iterable[str]) -> str:
+    """Return what to say of a policy that is neither built in nor among `own`; "" of one that is."""
+    from ajc_bridge.config.model import GO_POLICIES  # noqa: PLC0415 - likewise
+
+    if name in GO_POLICIES or name in own:
+        return ""
+    return (
+        f"backoff policy {name!r} is not built in ({', '.join(GO_POLICIES)}): "
+        f"a bridge whose file has no [backoff.{name}] uses default"
+    )
