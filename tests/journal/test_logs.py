@@ -98,6 +98,20 @@ def test_the_console_form_is_for_people() -> None:
     assert "url=http://127.0.0.1:8088" in line
 
 
+def test_the_console_shows_nothing_empty_and_durations_as_people_write_them() -> None:
+    for form, shown, hidden in (
+        ("console", "field=DLQ.max_age before=absent limit=1m30s", ("queue=", "_ms")),
+        ("json", '"queue":"" "limit_ms":90000.0', ()),
+    ):
+        stream = io.StringIO()
+        journal = Journal([Logs("info", form, stream=stream)])  # type: ignore[arg-type]
+        journal.note(happened.QueueConfigured("", "DLQ.max_age", "absent", "created"))
+        journal.note(happened.Draining(3, 90_000_000_000))
+        told = stream.getvalue()
+        assert all(part in told for part in shown.split()), told
+        assert not any(part in told for part in hidden), told
+
+
 def test_what_libraries_log_comes_out_as_lines_of_ours() -> None:
     stream = io.StringIO()
     before = logging.getLogger().handlers[:], logging.getLogger().level

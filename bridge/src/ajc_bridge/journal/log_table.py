@@ -99,6 +99,9 @@ other keys depend on the action. A task's ordinary life is logged at `debug` onl
 limit is given, further lines with the same action, queue, type and `where` within a minute are left out, and the
 next one says how many, as `suppressed`; metrics count them all.
 
+For people, keys without a value are left out, and durations are written like `lease=30s` where JSON has
+`"lease_ms": 30000.0`.
+
 | `action` | Level | Sentence | Keys | At most a minute |
 | --- | --- | --- | --- | --- |
 """

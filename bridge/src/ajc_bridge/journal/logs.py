@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, Literal, TextIO
 
 import msgspec
 import structlog
 
+from ajc.duration import format_duration
 from ajc_bridge import happenings as happened
 from ajc_bridge.journal.journal import Handler
 from ajc_bridge.journal.log_table import LEVELS, LINES, MAY_WARN, Level, Line, level_of
@@ -143,12 +144,26 @@ def make_logger(form: Literal["console", "json"], stream: TextIO) -> Any:
         render = structlog.processors.JSONRenderer(serializer=lambda entry, **_: _encode(entry).decode())
     else:
         render = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=0)
+    for_people = [] if form == "json" else [_for_people]
     return structlog.wrap_logger(
         structlog.PrintLogger(stream),
-        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"), render],
+        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"), *for_people, render],
         wrapper_class=structlog.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _for_people(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is empty, and write durations as people do: `lease_ms=30000.0` becomes `lease=30s`."""
+    shown: dict[str, Any] = {}
+    for key, value in entry.items():
+        if value in ("", None, []):
+            continue
+        if key.endswith("_ms") and isinstance(value, (int, float)):
+            shown[key.removesuffix("_ms")] = format_duration(round(value * 1e6))
+        else:
+            shown[key] = value
+    return shown
 
 
 class _Records(logging.Handler):
