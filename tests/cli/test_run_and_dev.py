@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -112,6 +113,19 @@ def test_dev_starts_both_and_ctrl_c_ends_both(dev: CommandLine) -> None:
     running = dev.start("dev", "--port", 0, "--listen", "off", "--json")
     dev.env["NATS_URL"] = started(running)["server"]
     assert dev.ok("task", "view", task_id, "--json").json["type"] == "hello"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+
+
+def test_what_dev_says_to_try_works(dev: CommandLine) -> None:
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--ephemeral")
+    lines = told(running, "task add hello").splitlines()
+    answering, adding = (
+        shlex.split(next(line for line in lines if line.startswith(f"  ajc-bridge {command}")))[1:]
+        for command in ("exec hello", "task add hello")
+    )
+    dev.start(*answering)
+    assert '{"name": "you"}' in dev.ok(*adding).out
     running.send_signal(signal.SIGTERM)
     assert running.wait(20) == 0
 

@@ -65,7 +65,9 @@ def dev(
             print_json({"server": url, "data": str(folder), "server_pid": server.pid, "bridge_pid": running.pid})
         else:
             say(f"nats-server at {url}, data in {folder}")
-            say(f'try it: ajc-bridge task add hello \'{{"name": "you"}}\' --server {url}')
+            say("try it: a command that answers tasks of the type hello, and, in another terminal, such a task")
+            say(f"  ajc-bridge exec hello --server {url} -- cat")
+            say(f"""  ajc-bridge task add hello '{{"name": "you"}}' --wait 30s --server {url}""")
         code = DONE
         while not stop.wanted:
             if running.wait(0.1) is not None:
