@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 READY = ("serving", "queue.bound", "queue is served")
 SECONDS = 60.0
+PROBES = re.compile(r"127\.0\.0\.1:808[89]")
 
 
 class Session:
@@ -61,7 +62,7 @@ class Session:
         if block.file:
             target = self.folder / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
-            text = block.text.replace("127.0.0.1:8088", "127.0.0.1:0") if block.language == "toml" else block.text
+            text = PROBES.sub("127.0.0.1:0", block.text) if block.language == "toml" else block.text
             target.write_text(self._here(text), encoding="utf-8")
         match block.language:
             case "sh" if "background" in block.words:
@@ -73,7 +74,9 @@ class Session:
             case "python":
                 script = self.folder / f"line_{block.line}.py"
                 script.write_text(self._here(block.text), encoding="utf-8")
-                self.run(f"python {script.name}")
+                said = self.run(f"python {script.name}").splitlines()
+                promised = re.findall(r"^ *print\(.*\)  # (.+)$", block.text, re.MULTILINE)
+                assert [line for line in said if line in promised] == promised, f"{block.text}\nprinted:\n{said}"
             case "toml":
                 self._check_configuration(block)
             case "json":
@@ -144,7 +147,7 @@ class Session:
     def _here(self, text: str) -> str:
         if self.server:
             text = text.replace("nats://127.0.0.1:4222", self.server)
-        return text.replace("127.0.0.1:8088", self.probes) if self.probes else text
+        return PROBES.sub(self.probes, text) if self.probes else text
 
     def _check_configuration(self, block: Block) -> None:
         tomllib.loads(block.text)

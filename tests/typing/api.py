@@ -57,6 +57,9 @@ async def producer() -> None:
         if done.result is not None:
             assert_type(done.result.data, bytes)
             assert_type(done.result.value, Any)
+            assert_type(done.result.raw, Any)
+            assert_type(done.result.as_(Payload), Payload)
+            assert_type(done.result.as_(dict[str, int]), dict[str, int])
 
         tasks = [ajc.new_task("a", n, queue="EMAIL") for n in range(3)]
         async for stored in client.enqueue_many(tasks):

@@ -12,7 +12,7 @@ from ajc.task import Result, Task
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:
-    return None if result is None else {"payload": result.value, "completed_ns": int(result.completed)}
+    return None if result is None else {"payload": result.raw, "completed_ns": int(result.completed)}
 
 
 def _values(task: Task) -> dict[str, Any]:

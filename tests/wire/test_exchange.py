@@ -68,7 +68,7 @@ def test_a_reply_means_what_it_meant_to_go(case: dict[str, Any]) -> None:
     assert reply.body == body
     if outcome["state"] == "complete":
         assert reply.kind == "success"
-        assert Result.of_bytes(reply.body, NOW).value == outcome["result"]["payload"]
+        assert Result.of_bytes(reply.body, NOW).raw == outcome["result"]["payload"]
     elif outcome["state"] == "terminated":
         assert reply.kind == "terminate"
         assert reply.text + ": terminate task" == outcome["last_err"]  # Go's suffix is not copied

@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any
 
+import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -334,7 +336,7 @@ def test_a_reply_is_its_bytes(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "data", "value"),
+    ("payload", "data", "raw"),
     [
         (b'"ZG9uZQ=="', b"done", "ZG9uZQ=="),
         (b'""', b"", ""),
@@ -346,12 +348,86 @@ def test_a_reply_is_its_bytes(data: bytes) -> None:
         (b"9" * 5000, b"9" * 5000, float("inf")),
     ],
 )
-def test_a_result_as_bytes_and_as_a_value(payload: bytes, data: bytes, value: Any) -> None:
+def test_a_result_as_bytes_and_as_it_was_written(payload: bytes, data: bytes, raw: Any) -> None:
     result = Result(Raw(payload))
     assert result.data == data
+    assert result.raw == raw
+
+
+@pytest.mark.parametrize(
+    ("returned", "value"),
+    [
+        (b'{"sent":"x"}', {"sent": "x"}),
+        (b"null", None),
+        (b'"text"', "text"),
+        (b"1e400", float("inf")),
+        (b"", b""),
+        (b"done", b"done"),
+        (b"%PDF \xff", b"%PDF \xff"),
+        (b'"\xff"', b'"\xff"'),
+        (b'"\\ud800"', b'"\\ud800"'),
+        (b"NaN", b"NaN"),
+        (b"[" * 100_000, b"[" * 100_000),
+    ],
+)
+def test_a_value_is_what_the_handler_returned(returned: bytes, value: Any) -> None:
+    result = Result.of_bytes(returned, Instant(5))
     assert result.value == value
+    assert result.data == returned
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (b'"no base64!"', "no base64!"),
+        (b'"ZG9uZR=="', "ZG9uZR=="),  # bits left over: nobody encodes so
+        (b'"ZG9uZQ"', "ZG9uZQ"),
+        (b'"ZG9u\\nZQ=="', "ZG9u\nZQ=="),
+        (b'"ZG9u\\u005aQ=="', b"done"),
+        (b"null", None),
+        (b'{"a":[1,"ZG9uZQ=="]}', {"a": [1, "ZG9uZQ=="]}),
+    ],
+)
+def test_a_value_that_is_no_answer_in_base64_is_as_it_stands(payload: bytes, value: Any) -> None:
+    assert Result(Raw(payload)).value == value
+
+
+class Sent(msgspec.Struct):
+    to: list[str]
+
+
+def test_a_result_as_a_type() -> None:
+    result = Result.of_bytes(b'{"to":["x"]}', Instant(5))
+    assert result.as_(Sent) == Sent(["x"])
+    assert result.as_(dict[str, list[str]]) == {"to": ["x"]}
+    assert result.as_(bytes) == b'{"to":["x"]}'
+    assert Result(Raw(b'{"to":["x"]}')).as_(Sent) == Sent(["x"])
+    with pytest.raises(MalformedTask) as refused:
+        Result.of_bytes(b'{"to":[7]}', Instant(5)).as_(Sent)
+    assert str(refused.value) == "malformed task: result.to[0]: Expected `str`, got `int`"
+    with pytest.raises(MalformedTask):
+        Result.of_bytes(b"%PDF", Instant(5)).as_(Sent)
+    for kind in (7, object.__init__, Refusing):
+        with pytest.raises(InvalidValue):
+            result.as_(kind)
+
+
+class Refusing:
+    """No JSON can be decoded into it."""
+
+
+class Model(pydantic.BaseModel):
+    to: list[str]
+
+
+def test_a_result_as_a_pydantic_model() -> None:
+    assert Result.of_bytes(b'{"to":["x"]}', Instant(5)).as_(Model) == Model(to=["x"])
+    with pytest.raises(MalformedTask, match=r"to\.0"):
+        Result.of_bytes(b'{"to":[7]}', Instant(5)).as_(Model)
 
 
 def test_a_result_too_deep_for_a_value_is_refused() -> None:
     with pytest.raises(MalformedTask):
         _ = Result(Raw(b"[" * 100_000 + b"]" * 100_000)).value
+    with pytest.raises(MalformedTask):
+        _ = Result(Raw(b"[" * 100_000 + b"]" * 100_000)).raw

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import binascii
 import json
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 import msgspec
 from msgspec import Raw, Struct
 
 from ajc import record
-from ajc.errors import MalformedInstant, MalformedTask
+from ajc.errors import InvalidValue, MalformedInstant, MalformedTask
 from ajc.instant import GO_ZERO, Instant
 
 _KEYS = frozenset({"payload", "completed"})
@@ -23,6 +23,8 @@ class _Read(Struct, forbid_unknown_fields=True):
 
 _read = msgspec.json.Decoder(_Read)
 _base64 = msgspec.json.Decoder(bytes)
+_text = msgspec.json.Decoder(str)
+_T = TypeVar("_T")
 
 
 class Result(Struct, frozen=True):
@@ -48,16 +50,61 @@ class Result(Struct, frozen=True):
 
     @property
     def value(self) -> Any:
-        """The payload as a Python value (a number too large for a float is inf); MalformedTask when it is too deep."""
-        raw = bytes(self.payload)
+        """What the handler returned: a JSON value, or bytes when its answer was no JSON.
+
+        A responder's answer is bytes, in base64 here, and read as JSON where it is that. A text that is no such base64,
+        and every payload that is no text, is as it stands: Go's own handlers store JSON. Their text that happens to be
+        base64 too cannot be told apart; `raw` has it. A number too large for a float is inf. Raises `MalformedTask`
+        for what is nested too deep.
+        """
+        data = self._answer()
+        if data is None:
+            return self.raw
         try:
-            return msgspec.json.decode(raw)
-        except record.READ_ERRORS:
-            pass
+            return _json_value(data)
+        except MalformedTask:
+            return data
+
+    @property
+    def raw(self) -> Any:
+        """The payload as it is in the record, as a Python value: base64 text for a responder's answer.
+
+        A number too large for a float is inf. Raises `MalformedTask` for what is nested too deep.
+        """
+        return _json_value(bytes(self.payload))
+
+    @overload
+    def as_(self, kind: type[_T]) -> _T: ...
+
+    @overload
+    def as_(self, kind: Any) -> Any: ...
+
+    def as_(self, kind: Any) -> Any:
+        """Return what the handler returned as this type: a struct, a dataclass, a pydantic model, or `dict[str, int]`.
+
+        `bytes` are the answer as it came. Raises `MalformedTask`, which names the place, for what does not fit, and
+        `InvalidValue` for a type that no JSON can be decoded into.
+        """
+        data = self._answer()
+        data = bytes(self.payload) if data is None else data
+        if kind is bytes:
+            return data
         try:
-            return json.loads(raw, parse_int=_whole)
-        except (ValueError, RecursionError) as error:
-            raise MalformedTask("result.payload", str(error)) from None
+            return msgspec.json.decode(data, type=kind, dec_hook=_model)
+        except record.READ_ERRORS as error:
+            place, reason = record.fault(error)
+            raise MalformedTask(f"result.{place}" if place else "result", reason) from None
+        except TypeError as error:
+            raise InvalidValue("result type", kind, f"JSON cannot be decoded into it: {error}") from None
+
+    def _answer(self) -> bytes | None:
+        """Return the bytes that a responder answered; None for a payload that is not their base64, as Go writes it."""
+        try:
+            text = _text.decode(bytes(self.payload))
+            data = binascii.a2b_base64(text, strict_mode=True)
+        except (*record.READ_ERRORS, ValueError):
+            return None
+        return data if binascii.b2a_base64(data, newline=False) == text.encode() else None
 
     def encode(self) -> bytes:
         """As in the task's JSON; InvalidValue for a time that cannot be written."""
@@ -93,6 +140,26 @@ def _read_slowly(data: bytes, field: str) -> tuple[_Read, dict[str, Raw]]:
     except record.READ_ERRORS as error:
         place, reason = record.fault(error)
         raise MalformedTask(f"{field}.{place}" if place else field, reason) from None
+
+
+def _model(kind: Any, value: Any) -> Any:
+    """Read a pydantic model, which msgspec does not know; any other type is refused."""
+    validate = getattr(kind, "model_validate", None)
+    if validate is None:
+        raise InvalidValue("result type", kind, "JSON cannot be decoded into it")
+    return validate(value)
+
+
+def _json_value(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except record.READ_ERRORS as error:
+        if not isinstance(error, msgspec.ValidationError):  # that is a number out of range, and JSON all the same
+            raise MalformedTask("result.payload", record.fault(error)[1]) from None
+    try:
+        return json.loads(data, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
+        raise MalformedTask("result.payload", str(error)) from None
 
 
 def _whole(digits: str) -> int | float:
