@@ -9,6 +9,8 @@ import pytest
 from doc_blocks import RUN, SHOWN, Block, blocks
 from doc_session import Session, look_only
 
+from ajc_bridge.config import Config
+
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
@@ -50,6 +52,20 @@ def test_links_lead_somewhere(path: Path) -> None:
             headings = re.findall(r"^#+ (.+)$", there.read_text(), flags=re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
             assert anchor in slugs, f"{path.name} links to {target}, which has {sorted(slugs)}"
+
+
+def test_who_reads_on_meets_no_queue_of_other_settings_and_no_port_that_is_taken() -> None:
+    started, operated = ((ROOT / "docs" / name).read_text() for name in ("getting-started.md", "operations.md"))
+    add = re.compile(r"^ajc-bridge queue add (\S+)(.*)$", re.MULTILINE)
+    made = dict(add.findall(started))
+    again = dict(add.findall(operated))
+    assert made
+    assert again
+    assert all(made[name] == settings for name, settings in again.items() if name in made)
+    listen = re.search(r'^listen = "(.+)"$', operated, re.MULTILINE)
+    assert listen is not None
+    assert listen[1] != Config().http.listen
+    assert operated.count(f"http://{listen[1]}/") == 3
 
 
 def test_readme_shows_two_commands_and_a_picture_first() -> None:
