@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 
 import psutil
@@ -66,6 +67,18 @@ async def test_a_command_that_outlives_its_deadline_is_ended(cli: CommandLine, k
     asking.cancel()
     responder.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(responder.wait, 20) == 0
+
+
+@pytest.mark.parametrize(("trap", "signals"), [("true", "TERM"), ("trap '' TERM", "TERM and KILL")])
+async def test_what_outlives_its_deadline_is_told(cli: CommandLine, kind: str, trap: str, signals: str) -> None:
+    responder = cli.start("exec", kind, "--kill-after", "300ms", "--", "sh", "-c", f"{trap}; sleep 100 & wait; wait")
+    told(responder, "serving")
+    asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=0.5))
+    said = await asyncio.to_thread(told, responder, f"got {signals}\n")
+    assert re.search(rf"task \w+ \({kind}\), try 2: not done within its 0.5 s; its process group got {signals}\n", said)
+    said = await asyncio.to_thread(told, responder, "no reply is sent")
+    assert re.search(rf"task \w+ \({kind}\), try 2: the deadline passed after 0.5 s; no reply is sent", said)
+    asking.cancel()
 
 
 async def test_term_lets_commands_finish(cli: CommandLine, kind: str) -> None:

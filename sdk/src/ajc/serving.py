@@ -100,7 +100,11 @@ class Serving:
             self._send(message, reply_to_exception(Retry("interrupted: the responder ended")))
             raise
         if reply is None:
-            attempt.logger.warning("the deadline passed; no reply is sent")
+            request = attempt.request
+            attempt.logger.warning(
+                "task %s (%s), try %d: the deadline passed after %g s; no reply is sent",
+                *(attempt.task.id, request.type, attempt.try_number, request.timeout_ms / 1000),
+            )
             return
         _log(attempt, reply)
         self._send(message, reply)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -98,11 +98,13 @@ async def run_command(
     seconds: float,
     max_output: int,
     kill_after: float,
+    on_signal: Callable[[signal.Signals], None] = lambda _number: None,
 ) -> Ended:
     """Run `command` with `stdin`, and return how it ended.
 
-    After `seconds` its process group gets TERM, `kill_after` seconds later KILL; the same when this is cancelled, and
-    then the cancellation goes on once the command is gone. Raises `OSError` when it cannot be started.
+    After `seconds` its process group gets TERM, `kill_after` seconds later KILL, and `on_signal` is told of each; the
+    same when this is cancelled, and then the cancellation goes on once the command is gone. Raises `OSError` when it
+    cannot be started.
     """
     loop = asyncio.get_running_loop()
     transport, running = await loop.subprocess_exec(
@@ -115,14 +117,14 @@ async def run_command(
         _feed(transport, stdin)
         late = not await _within(running.exited, seconds)
         if late:
-            await _end(running, kill_after)
+            await _end(running, kill_after, on_signal)
         await _within(running.drained, PIPE_SECONDS)  # somebody outside of the group may hold the pipes: not waited for
         code = transport.get_returncode()
         assert code is not None
         return Ended(code, bytes(running.stdout), bytes(running.stderr[-STDERR_KEPT:]), running.too_much, late)
     except asyncio.CancelledError:
         if not running.exited.done():
-            await asyncio.shield(asyncio.ensure_future(_end(running, kill_after)))
+            await asyncio.shield(asyncio.ensure_future(_end(running, kill_after, on_signal)))
         raise
     finally:
         if not running.exited.done():
@@ -135,10 +137,12 @@ async def _within(future: asyncio.Future[None], seconds: float) -> bool:
     return bool(done)
 
 
-async def _end(running: _Running, kill_after: float) -> None:
+async def _end(running: _Running, kill_after: float, on_signal: Callable[[signal.Signals], None]) -> None:
     running.signal(signal.SIGTERM)
+    on_signal(signal.SIGTERM)
     if not await _within(running.exited, kill_after):
         running.signal(signal.SIGKILL)
+        on_signal(signal.SIGKILL)
         await running.exited
 
 

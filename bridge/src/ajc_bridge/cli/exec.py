@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import sys
@@ -84,6 +85,7 @@ async def _run(command: Sequence[str], attempt: Attempt, *, max_output: int, kil
     from ajc.errors import Busy, Retry  # noqa: PLC0415 - keeps --help quick
     from ajc_bridge.cli.command import own_environment, run_command  # noqa: PLC0415
 
+    sent: list[str] = []
     try:
         ended = await run_command(
             command,
@@ -92,13 +94,17 @@ async def _run(command: Sequence[str], attempt: Attempt, *, max_output: int, kil
             seconds=attempt.remaining(),
             max_output=max_output,
             kill_after=kill_after,
+            on_signal=lambda number: sent.append(number.name),
         )
+    except asyncio.CancelledError:
+        _logger.info("%s: %s", _which(attempt), _cut_off(attempt, sent))
+        raise
     except (BlockingIOError, MemoryError) as error:
         raise Busy(f"{command[0]} cannot be started now: {error}") from None
     except OSError as error:
         raise Retry(f"{command[0]} cannot be started: {error.strerror}") from None
     level = logging.DEBUG if ended.code == 0 else logging.INFO
-    _logger.log(level, "task %s, try %d: %s", attempt.task.id, attempt.try_number, _told(ended))
+    _logger.log(level, "%s: %s", _which(attempt), _cut_off(attempt, sent) if ended.late else _told(ended))
     return result_of(ended, max_output)
 
 
@@ -136,9 +142,19 @@ def environment_of(attempt: Attempt) -> dict[str, str]:
     return {name: value.replace("\0", "") for name, value in told.items() if value}
 
 
+def _which(attempt: Attempt) -> str:
+    return f"task {attempt.task.id} ({attempt.request.type}), try {attempt.try_number}"
+
+
+def _cut_off(attempt: Attempt, sent: Sequence[str]) -> str:
+    why = (
+        "the responder ended" if attempt.interrupted else f"not done within its {attempt.request.timeout_ms / 1000:g} s"
+    )
+    what = " and ".join(dict.fromkeys(name.removeprefix("SIG") for name in sent))
+    return f"{why}; its process group got {what}" if what else why
+
+
 def _told(ended: Ended) -> str:
     if ended.too_much:
         return "wrote too much"
-    if ended.late:
-        return "did not end before its deadline"
     return "done" if ended.code == 0 else f"exit code {ended.code}: {ended.last_line}"
