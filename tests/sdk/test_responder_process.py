@@ -155,8 +155,11 @@ async def test_usage_and_connection(make_server: Any) -> None:
     assert (await run())[0] == 2
     code, errors = await run("responder_program:app", "--server", "http://x")
     assert (code, "Traceback" in errors) == (1, False)
+    code, errors = await run("responder_program:app", "-c", "nowhere")
+    assert (code, "nowhere" in errors, "Traceback" in errors) == (1, True, False)
     server = make_server('authorization { user: "u", password: "p" }')
-    code, errors = await run("responder_program:app", "--server", server.url)
-    assert code == 5
-    assert "refuses" in errors
-    assert "Traceback" not in errors
+    for option in ("-s", "--server"):
+        code, errors = await run("responder_program:app", option, server.url)
+        assert code == 5
+        assert "refuses" in errors
+        assert "Traceback" not in errors

@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example: python -m ajc myproject.tasks:app --server nats://127.0.0.1:4222",
     )
     parser.add_argument("app", metavar="MODULE:APP", help="the module, and the name of the Responder in it")
-    parser.add_argument("--server", help="URL of the server, several with commas between")
-    parser.add_argument("--context", help="name of a NATS context")
+    parser.add_argument("-s", "--server", help="URL of the server, several with commas between")
+    parser.add_argument("-c", "--context", help="name of a NATS context")
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="default: info"
     )
