@@ -97,6 +97,7 @@ def test_an_id_of_ones_own_is_added_once(cli: CommandLine, queue: str, kind: str
     assert "already" in again.err
 
 
+@pytest.mark.usefixtures("queue")  # a first queue makes the task store
 def test_a_queue_that_is_not_there_ends_with_3_and_the_mend(cli: CommandLine, kind: str) -> None:
     done = cli("task", "add", kind, "-q", "NOWHERE")
     assert done.code == 3
@@ -113,6 +114,13 @@ def test_each_kind_of_missing_thing_has_a_mend_of_its_own(tmp_path, make_server)
     done = empty("task", "add", "t")
     assert done.code == 3
     assert "start a bridge (`ajc-bridge run`), or make the queue: ajc-bridge queue add DEFAULT" in done.err
+    for command, mend in (
+        (("task", "view", "x"), "`ajc-bridge task ls` shows"),
+        (("queue", "view", "X"), "`queue add` makes one"),
+        (("dlq", "view", "x"), "`ajc-bridge dlq ls` shows"),
+    ):
+        done = empty(*command)
+        assert (done.code, mend in done.err) == (3, True), done.err
     off = make_server("accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a")
     without = CommandLine(off.url, tmp_path)
     for command in (("task", "add", "t"), ("task", "ls"), ("queue", "ls"), ("queue", "add", "Q")):

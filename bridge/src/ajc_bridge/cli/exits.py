@@ -45,6 +45,14 @@ EXITS: Final[tuple[tuple[type[errors.AjcError], int, str], ...]] = (
 )
 
 
+# what to do where the error names what is missing
+MISSING: Final = {
+    "task": "`ajc-bridge task ls` shows what there is",
+    "queue": "`ajc-bridge queue ls` shows what there is, `queue add` makes one",
+    "dead letter of task": "`ajc-bridge dlq ls` shows what there is; `task view` shows the task",
+}
+
+
 class CliError(errors.AjcError):
     """A command that cannot go on: `text`, `hint` (what to do), the exit `code`, and the task it is about, if any."""
 
@@ -61,6 +69,8 @@ def code_and_hint(error: errors.AjcError) -> tuple[int, str]:
         return error.code, error.hint
     if jetstream_is_off(error):
         return NO_CONNECTION, ENABLE_JETSTREAM
+    if isinstance(error, errors.NotFound) and error.what in MISSING:
+        return NOT_FOUND, MISSING[error.what]
     for kind, code, hint in EXITS:
         if isinstance(error, kind):
             return code, hint
