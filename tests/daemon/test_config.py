@@ -104,6 +104,9 @@ level = "debug"
             'queues.EMAIL.lease: must be a duration like "30s", "1h30m" or "7d", not "30"',
         ),
         ("[queues.EMAIL]\nlease = '1ms'", "queues.EMAIL.lease: must be at least 100ms, not 1ms"),
+        ("[queues.EMAIL]\nmax_age = '1ns'", "queues.EMAIL.max_age: must be 0s or at least 100ms, not 1ns"),
+        ("[queues.EMAIL]\nmax_age = '-1s'", "queues.EMAIL.max_age: must be 0s or at least 100ms, not -1s"),
+        ("[dlq]\nmax_age = '99ms'", "dlq.max_age: must be 0s or at least 100ms, not 99ms"),
         ("[queues.E]\nlease = '1h'\nmax_run_time = '1m'", "queues.E: lease must not be longer than max_run_time"),
         ("[queues.EMAIL]\nwhen_full = 'wait'", 'queues.EMAIL.when_full: must be "reject" or "discard_old", not "wait"'),
         ("[queues.EMAIL]\npriorty = 3", "queues.EMAIL.priorty: unknown key; did you mean priority?"),
@@ -146,6 +149,14 @@ level = "debug"
 )
 def test_a_fault_is_one_line_with_the_keys_path(tmp_path, text, line) -> None:
     assert faults(tmp_path, text) == [line]
+
+
+@pytest.mark.parametrize("age", ["0s", "100ms"])
+def test_an_age_is_none_or_one_that_the_server_takes(tmp_path, age) -> None:
+    file = tmp_path / "ajc-bridge.toml"
+    file.write_text(f"[queues.EMAIL]\nmax_age = '{age}'\n[dlq]\nmax_age = '{age}'")
+    config = load_config(file, {}, {})
+    assert config.queues["EMAIL"].max_age == config.dlq.max_age == (0 if age == "0s" else SECOND // 10)
 
 
 def test_all_faults_are_told_at_once(tmp_path) -> None:
@@ -308,3 +319,12 @@ def test_no_configuration_of_any_shape_raises_anything_else(given_values) -> Non
         lines = error.lines
     assert lines
     assert all(": " in line for line in lines)
+
+
+def test_a_number_of_thousands_of_digits_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "ajc-bridge.toml"
+    file.write_text("[queues.Q]\nmax_tries = " + "9" * 5_000 + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, env={})
+    assert len(caught.value.lines) == 1
+    assert "is not TOML" in caught.value.lines[0]

@@ -19,6 +19,7 @@ from ajc_bridge.config.values import (
     SubjectPrefix,
     at_least,
     between,
+    nothing_or_at_least,
     shown,
 )
 
@@ -133,8 +134,8 @@ class QueueConfig(Section):
     when_full: Literal["reject", "discard_old"] | None = setting(
         None, "what a full queue does with the next task", reload=True, example='"reject"'
     )
-    max_age: Annotated[Duration, at_least(0)] | None = setting(
-        None, "items older than this are removed; 0s: never", reload=True, example='"7d"'
+    max_age: Annotated[Duration, nothing_or_at_least(SHORTEST)] | None = setting(
+        None, "items older than this are removed, 100ms or more; 0s: never", reload=True, example='"7d"'
     )
     backoff: PolicyName | None = setting(
         None, "delay between tries: default, 1m, 10m, 1h, or a [backoff] of your own", reload=True, example='"1m"'
@@ -205,8 +206,8 @@ class RetentionConfig(Section):
 class DlqConfig(Section):
     """The stream of dead letters."""
 
-    max_age: Annotated[Duration, at_least(0)] = setting(
-        30 * 86_400 * SECOND, "dead letters older than this are removed; 0s: never", reload=True
+    max_age: Annotated[Duration, nothing_or_at_least(SHORTEST)] = setting(
+        30 * 86_400 * SECOND, "dead letters older than this are removed, 100ms or more; 0s: never", reload=True
     )
     max_entries: Count = setting(100_000, "dead letters kept, the newest; 0: no limit", reload=True)
 

@@ -43,6 +43,17 @@ def at_least(lowest: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def nothing_or_at_least(lowest: int) -> AfterValidator:
+    """Accept a duration in nanoseconds that is 0, or not shorter than `lowest`."""
+
+    def check(value: int) -> int:
+        if value and value < lowest:
+            raise ValueError(f"must be 0s or at least {format_duration(lowest)}, not {format_duration(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
 def between(low: int, high: int) -> AfterValidator:
     """Accept a number from `low` to `high`, both allowed."""
 
