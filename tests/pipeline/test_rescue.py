@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pipeline_world import MINUTE, SECOND, SUBJECT, SUCCESS, Bridge, Pipe, make_task, until
 
 from ajc.errors import Conflict, Unavailable
@@ -36,7 +37,8 @@ def capped(**policy: Any) -> Pipe:
 
 @asynccontextmanager
 async def watching(pipe: Pipe, *, told: bool = True) -> AsyncIterator[ExhaustedItems]:
-    exhausted = ExhaustedItems(pipe.ports, pipe.server.census("Q"), lambda: pipe.policy)
+    policy = replace(pipe.policy, max_deliver=2)
+    exhausted = ExhaustedItems(pipe.ports, pipe.server.census("Q"), lambda: policy)
     if told:
         pipe.source.given_up.append(exhausted.given_up)
     running = asyncio.ensure_future(exhausted.run())
@@ -554,3 +556,12 @@ async def test_one_look_is_not_for_ever() -> None:
     pipe.line.calls.clear()
     assert await looker.look() == 64
     assert len(pipe.line.names("store.load")) == 64
+
+
+async def test_a_queue_whose_server_never_gives_up_believes_nobody_who_says_so() -> None:
+    """Anybody may publish on the advisory's subject: the running task must not be ended by it."""
+    pipe = Pipe()
+    exhausted = ExhaustedItems(pipe.ports, pipe.server.census("Q"), lambda: pipe.policy)
+    pipe.enqueue()
+    exhausted.given_up(1)
+    assert exhausted._given_up.empty()

@@ -45,6 +45,8 @@ class Following:
                 self._journal.note(ConfigRefused(tuple(error.lines)))
             except AjcError as error:
                 self._journal.note(ConfigRefused((str(error),)))
+            except Exception as error:  # noqa: BLE001  (a file that is wrong changes nothing, however wrong it is)
+                self._journal.note(ConfigRefused((f"{type(error).__name__}: {error}",)))
 
     async def _apply_surely(self, config: Config, connection: Connection, serving: Serving) -> None:
         """Apply, however long the server is away, unless a newer reading is asked for meanwhile."""

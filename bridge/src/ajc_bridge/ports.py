@@ -97,7 +97,7 @@ class DeadLetters(Protocol):
     """The tasks that ended badly; one letter per task and queue."""
 
     async def publish(self, letter: DeadLetter, body: bytes) -> None:
-        """Store the letter, in place of an earlier one of the same task."""
+        """Store the letter, in place of an earlier one of its task. `TooLarge`: no part of it can ever be stored."""
 
 
 class Exchange(Protocol):

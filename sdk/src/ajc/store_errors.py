@@ -14,6 +14,7 @@ STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 MAXIMUM_MESSAGES: Final = 10077
 MESSAGE_TOO_LARGE: Final = 10054
+HEADERS_TOO_LARGE: Final = 10097
 TTL_DISABLED: Final = 10166
 """A message with a time to live, for a stream without `allow_msg_ttl`."""
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
@@ -33,7 +34,7 @@ def store_error(code: int, text: str, subject: str) -> AjcError:
         return NotFound(_MISSING[code], subject, code=code)
     if code in WRONG_LAST_SEQUENCE:
         return Conflict(subject, code=code)
-    if code == MAXIMUM_MESSAGES:
+    if code == MAXIMUM_MESSAGES and subject.startswith("CHORIA_AJ.Q."):
         return QueueFull(_queue_of_item(subject), code=code)
     return StoreError(code, text, subject=subject)
 

@@ -98,7 +98,7 @@ def _read_file(path: str | os.PathLike[str] | None) -> dict[str, Any]:
         raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{file}: is not UTF-8 text"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or a number of thousands of digits
         raise ConfigError([f"{file}: is not TOML: {error}"]) from None
 
 

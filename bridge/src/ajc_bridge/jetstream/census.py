@@ -55,7 +55,10 @@ class JetStreamCensus:
         return await self._connection.subscribe(subject, heard)
 
     async def exhausted(self, sequence: int) -> Stranded | None:
-        """Read one item; see `ports.Census.exhausted`."""
+        """Read one item; see `ports.Census.exhausted`. An advisory is believed only while an item is stranded."""
+        info = await self._info()
+        if info is None or not info.stranded:
+            return None
         return await self._item(message_at(self._connection, self._stream, sequence, timeout=_READ_SECONDS))
 
     async def stranded(self) -> list[Stranded]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Awaitable
 from typing import Final
@@ -40,7 +41,6 @@ class NatsExchange:
         self._table: dict[bytes, _Waiting] = {}
         self._over: dict[bytes, tuple[str, str, str]] = {}
         self._order: deque[bytes] = deque()
-        self._next = 0
         self._limit = connection.max_payload
 
     async def start(self) -> None:
@@ -68,9 +68,10 @@ class NatsExchange:
         return self._send_later(subject, request, until, until if send_by is None else min(until, send_by))
 
     def _send(self, subject: str, request: ExecRequest, until: float) -> asyncio.Future[ExecReply | None]:
-        self._next += 1
-        token = b"%x" % self._next
-        self._connection.publish(subject, request.body, headers=request.headers(), reply=f"{self._inbox}{self._next:x}")
+        # not to be guessed: a responder sees the inbox, and must not answer for others
+        name = secrets.token_hex(8)
+        token = name.encode()
+        self._connection.publish(subject, request.body, headers=request.headers(), reply=self._inbox + name)
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
         timer = self._loop.call_at(until, self._give_up, token)
         self._table[token] = _Waiting(future, timer, request.task_id, request.type)

@@ -128,7 +128,7 @@ class JetStreamWorkQueue:
         if status in _ENDED:
             pull.done.set_result(None)
         elif status in _GONE:
-            text = headers[13:].split(b"\r\n", 1)[0].decode("utf-8", "replace")
+            text = headers[12:].split(b"\r\n", 1)[0].strip().decode("utf-8", "replace")
             pull.done.set_exception(Unavailable(f"the queue's consumer refuses pulls: {text or status.decode()}"))
 
     def _item(self, subject: bytes, reply: bytes, body: bytes) -> None:

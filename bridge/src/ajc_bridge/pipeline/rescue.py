@@ -28,6 +28,7 @@ from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Census, Lease, Ports, RecordScan, Stranded
 
 SWEEP_SECONDS: Final = 30.0
+_HEARD: Final = 1_000
 SCAN_SECONDS: Final = 5.0
 SCAN_PAUSE: Final = 0.25
 SCAN_BATCH: Final = 256
@@ -60,11 +61,15 @@ class ExhaustedItems:
         self._ports = ports
         self._census = census
         self._policy = policy
-        self._given_up: asyncio.Queue[int] = asyncio.Queue()
+        self._given_up: asyncio.Queue[int] = asyncio.Queue(_HEARD)
 
     def given_up(self, sequence: int) -> None:
-        """Take note that the server delivers this item no more."""
-        self._given_up.put_nowait(sequence)
+        """Take note that the server delivers this item no more; where it never gives up, that is nobody's word.
+
+        More than are remembered are found by the sweep.
+        """
+        if self._policy().max_deliver > 0 and not self._given_up.full():
+            self._given_up.put_nowait(sequence)
 
     async def run(self) -> None:
         """Settle what is given up, and sweep now and every half minute for what nobody was told of, until cancelled."""

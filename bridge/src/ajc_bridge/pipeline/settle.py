@@ -84,7 +84,12 @@ async def _discard(ports: Ports, queue: str, task_id: str, revision: int) -> boo
 
 async def _perform_dead_letter(ports: Ports, letter: DeadLetter, body: bytes) -> None:
     content = body if letter.body is None else letter.body
-    await _until_done(ports, "dead letter", lambda: ports.letters.publish(letter, content))
+    try:
+        await _until_done(ports, "dead letter", lambda: ports.letters.publish(letter, content))
+    except TooLarge as error:
+        # waiting would not make it smaller: the task's end is stored, and an item kept for it would stop its slot
+        ports.journal.note(Trouble(f"dead letter of {letter.task_id}", str(error)))
+        return
     reach("settle.dead_lettered")
     ports.journal.note(DeadLettered(letter.queue, letter.type, letter.task_id, letter.reason))
 
