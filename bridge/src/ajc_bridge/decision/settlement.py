@@ -99,7 +99,7 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
 def _busy_ns(attempt: Attempt) -> int:
     """Draw from 1 s up to 1 s more than the doubled wait, 30 s at most: what was refused together comes back apart."""
     spread = min(growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS), MAX_BUSY_NS - FIRST_WAIT_NS)
-    return FIRST_WAIT_NS + chance(attempt.active.id, attempt.active.tries, spread + 1)
+    return FIRST_WAIT_NS + chance(attempt.active.id, attempt.active.tries, spread)
 
 
 def tries_left(task: Task, policy: QueuePolicy) -> bool:
