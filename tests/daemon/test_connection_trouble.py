@@ -150,3 +150,24 @@ async def test_two_bridges_run_each_task_once(own_server, make_bridge, kind):
         assert sorted(request.task.id for request in responder.requests) == sorted(task.id for task in tasks)
         shares = [bridge.metric("ajc_bridge_attempts_total", type=kind) for bridge in bridges]
         assert sum(shares) == 300
+
+
+async def test_without_jetstream_nothing_is_ready(own_server, make_bridge, kind):
+    server = own_server
+    bridge = await make_bridge(server.url, CONFIG + "[queues.R]\n").ready()
+    server.stop(signal.SIGTERM)
+    server.config = "jetstream: false"  # the later of two settings
+    server.start()
+    await bridge.log("nats.reconnected")
+    await bridge.log("queue.lost", seconds=30, count=2)
+    status, body = bridge.probe("/readyz")
+    assert (status, body["connected"], body["queues"]) == (503, True, {"Q": False, "R": False})
+    await asyncio.sleep(5)
+    assert len(bridge.logs("queue.lost")) == 2  # told once
+    server.stop(signal.SIGTERM)
+    server.config = ""
+    server.start()
+    await bridge.ready()
+    async with world_of(server.url, bridge) as world:
+        await world.serve(kind, [done()])
+        await world.settled(await world.run(kind, queue="Q"), "complete")

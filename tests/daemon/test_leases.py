@@ -88,6 +88,27 @@ async def test_a_bridge_that_slept_beyond_its_lease_says_nothing(own_server, mak
         assert second.running
 
 
+async def test_a_shorter_lease_runs_nothing_twice(own_server, make_bridge, kind):
+    config = '[queues.Q]\nlease = "{}"\nmax_run_time = "10m"\nmax_concurrent = -1'
+    bridge = await make_bridge(own_server.url, config.format("30s")).ready()
+    async with world_of(own_server.url, bridge) as world:
+        responder = await world.serve(kind, [None] * 20)
+        tasks = [await world.run(kind, queue="Q") for _ in range(20)]
+        await world.asked(responder, 20)
+        await asyncio.sleep(3)  # held for longer than the new lease
+        bridge.write(config.format("2s"))
+        bridge.signal(signal.SIGHUP)
+        await bridge.log("config.applied")
+        assert (await world.consumer("Q"))["config"]["ack_wait"] == 2 * SECOND
+        await asyncio.sleep(4)
+        for request in list(responder.requests):
+            responder.send(request, done())
+        for task in tasks:
+            assert (await world.settled(task, "complete")).tries == 1
+        assert len(responder.requests) == 20
+        assert not bridge.logs("lease.lost")
+
+
 @row("Effective run time = min(run time, task's deadline - now); the handler's deadline is a margin before its end")
 async def test_what_the_handler_is_told_of_its_time(site, kind):
     async with site.world() as world:

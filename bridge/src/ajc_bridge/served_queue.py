@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from ajc.connection import Connection, Subscription
 from ajc.errors import AjcError
 from ajc.queue import QueueInfo
@@ -81,10 +83,19 @@ class ServedQueue:
         """Take up what the server or the configuration says now."""
         if policy != self._lane.policy:
             self._lane.follow(policy)
-            self._queue.lease_seconds = info.lease_ns / 1e9
+            self._queue.lease_seconds = policy.lease_ns / 1e9
         if (info.priority, info.max_concurrent) != (self.info.priority, self.info.max_concurrent):
             self._share.change(self.name, info.priority, info.max_concurrent)
         self.info = info
+
+    async def shorten(self, lease_ns: int) -> None:
+        """Keep by a shorter lease before the server gets it, else it would deliver what runs a second time.
+
+        Raises `Unavailable` when a lease could not be renewed. A longer one changes nothing.
+        """
+        if lease_ns < self.info.lease_ns:  # what the server has, also after a first go that failed
+            self._queue.lease_seconds = lease_ns / 1e9
+            await self._lane.shorten(replace(self.policy, lease_ns=lease_ns))
 
     def connection_lost(self) -> None:
         """Take note that the pull under way is void."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import anyio
+from msgspec.structs import replace
 
 from ajc.connection import Connection
-from ajc.errors import AjcError, InvalidValue, NotFound, Unavailable
+from ajc.errors import AjcError, InvalidValue, NotFound, StoreError, Unavailable
+from ajc.queue import QueueInfo
 from ajc.stream_config import Change
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
@@ -26,6 +28,8 @@ from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
 LOOK_SECONDS: Final = 10.0
+LOOK_AGAIN_SECONDS: Final = 2.0
+"""While a queue that is served does not answer."""
 TIDY_SECONDS: Final = 15.0
 
 
@@ -125,13 +129,15 @@ class Serving:
         return served, created
 
     def _begin(self, served: ServedQueue, *, created: bool) -> None:
-        name, info = served.name, served.info
-        self._missing.pop(name, None)
-        self._served[name] = served
+        self._missing.pop(served.name, None)
+        self._served[served.name] = served
         served.begin()
+        self._tell_bound(served.info, created=created)
+
+    def _tell_bound(self, info: QueueInfo, *, created: bool) -> None:
         self._ports.journal.note(
             QueueBound(
-                queue=name,
+                queue=info.name,
                 created=created,
                 priority=info.priority,
                 max_concurrent=info.max_concurrent,
@@ -149,7 +155,8 @@ class Serving:
     async def keep_bound(self) -> None:
         """Look again every ten seconds: new queues are served, vanished ones are not, changed ones follow."""
         while True:
-            await anyio.sleep(LOOK_SECONDS)
+            silent = self._served.keys() & self._missing.keys()
+            await anyio.sleep(LOOK_AGAIN_SECONDS if silent else LOOK_SECONDS)
             try:
                 async with self._looking:
                     await self._look()
@@ -179,18 +186,30 @@ class Serving:
     async def _look_after(self, served: ServedQueue, *, apply: bool = False) -> None:
         """Follow what the server's configuration says now; let go of a queue that is no longer there.
 
+        One that does not answer (a server without JetStream, or out of disk) counts as missing until it does again;
+        its lane goes on, since nobody knows whether it is gone.
+
         Only with `apply` does the server get what the file says: else bridges with different files, or a person with
         another tool, would for ever undo each other's settings.
         """
         name = served.name
+        settings = self.config.queues.get(name)
+        if apply and settings is not None and settings.lease is not None:
+            await served.shorten(settings.lease)
         try:
-            info, changes, _ = await bind_queue(
-                self._connection, name, self.config.queues.get(name), self._config_for(name), apply=apply
-            )
+            info, changes, _ = await bind_queue(self._connection, name, settings, self._config_for(name), apply=apply)
         except NotFound as error:
             self._cannot_serve(name, str(error))
             await self._let_go(served)
             return
+        except (Unavailable, StoreError) as error:
+            if apply or not self._connection.connected:
+                raise
+            if name not in self._missing:  # told once, whatever the server says the next time
+                self._cannot_serve(name, str(error))
+            return
+        if self._missing.pop(name, None) is not None:
+            self._tell_bound(info, created=False)
         self._note_changes(name, changes)
         served.follow(info, make_policy(info, self.config))
 
@@ -259,7 +278,10 @@ class Serving:
             except AjcError:
                 self.config = old
                 for served in self._served.values():
-                    served.follow(served.info, make_policy(served.info, old))
+                    policy = make_policy(served.info, old)
+                    # the server may have a shorter lease by now: the next look tells
+                    lease_ns = min(policy.lease_ns, served.policy.lease_ns)
+                    served.follow(served.info, replace(policy, lease_ns=lease_ns))
                 raise
         self._share.resize(config.bridge.concurrency)
 

@@ -5,11 +5,12 @@ That happens to a process that was stopped for a while, and when the server is a
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import anyio
 
-from ajc.errors import AjcError
+from ajc.errors import AjcError, Unavailable
 from ajc_bridge.decision.policy import QueuePolicy, renewal_due, renewal_ns
 from ajc_bridge.happenings import LeaseLost
 from ajc_bridge.ports import Clock, Journal, Lease, WorkQueue
@@ -23,12 +24,23 @@ class Keepalive:
     """Watches the leases of one queue, by its `policy`, which may be replaced at any time."""
 
     def __init__(self, queue: WorkQueue, clock: Clock, journal: Journal, policy: QueuePolicy) -> None:
-        self.policy = policy
+        self._policy = policy
+        self._changed = asyncio.Event()
         self._queue = queue
         self._clock = clock
         self._journal = journal
         self._leases: dict[int, Lease] = {}
         self._renewing: set[int] = set()
+
+    @property
+    def policy(self) -> QueuePolicy:
+        """The rules that the leases are kept by."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: QueuePolicy) -> None:
+        self._policy = policy
+        self._changed.set()  # the next look may be due before the one that was planned
 
     def hold(self, lease: Lease) -> None:
         """Watch this lease from now on."""
@@ -43,7 +55,9 @@ class Keepalive:
         async with anyio.create_task_group() as group:
             while True:
                 pause = self.policy.lease_ns / 1e9 / _LOOKS_PER_LEASE
-                await anyio.sleep(min(max(pause, _SHORTEST_LOOK), _LONGEST_LOOK))
+                with anyio.move_on_after(min(max(pause, _SHORTEST_LOOK), _LONGEST_LOOK)):
+                    await self._changed.wait()
+                self._changed.clear()
                 policy = self.policy
                 every = renewal_ns(policy)
                 for lease in list(self._leases.values()):
@@ -54,6 +68,24 @@ class Keepalive:
                         self._renewing.add(id(lease))
                         group.start_soon(self._renew, lease)
 
+    async def shorten(self, policy: QueuePolicy) -> None:
+        """Keep by a shorter lease, before the server does: every lease that is held is renewed for it at once.
+
+        The server counts a shorter lease from the last renewal, so what was renewed longer ago would be delivered a
+        second time. Raises `Unavailable` when a renewal failed.
+        """
+        until = self._clock.monotonic() + policy.lease_ns / 1e9
+        for lease in self._leases.values():
+            lease.until = min(lease.until, until)
+        self.policy = policy
+        if not policy.renews:
+            return
+        held = list(self._leases.values())
+        renewed = await asyncio.gather(*(self.renew(lease) for lease in held))
+        for lease, done in zip(held, renewed, strict=True):
+            if not done and id(lease) in self._leases:
+                raise Unavailable(f"the lease of {lease.subject_id} could not be renewed")
+
     def short(self, lease: Lease) -> bool:
         """Tell whether under half of a lease that can be renewed is left: then that comes before a request goes out."""
         return renewal_due(self.policy, self._held_ns(lease))
@@ -61,19 +93,20 @@ class Keepalive:
     def _held_ns(self, lease: Lease) -> int:
         return self.policy.lease_ns - int((lease.until - self._clock.monotonic()) * 1e9)
 
-    async def renew(self, lease: Lease) -> None:
-        """Renew now."""
+    async def renew(self, lease: Lease) -> bool:
+        """Renew now, and tell whether that was done."""
         self._renewing.add(id(lease))
-        await self._renew(lease)
+        return await self._renew(lease)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease) -> bool:
         try:
             if not lease.lost:
                 await self._queue.renew(lease)
         except AjcError:
-            return  # looked at again in a moment, until it is over
+            return False  # looked at again in a moment, until it is over
         finally:
             self._renewing.discard(id(lease))
+        return True
 
     def _lost(self, lease: Lease) -> None:
         if not lease.lost:

@@ -87,6 +87,11 @@ class Lane:
         self.policy = policy
         self._keepalive.policy = policy
 
+    async def shorten(self, policy: QueuePolicy) -> None:
+        """Take up a policy with a shorter lease, which the server does not know yet. Raises `Unavailable`."""
+        self.policy = policy
+        await self._keepalive.shorten(policy)
+
     def stop(self) -> None:
         """Take no further item in. What a pull under way still brings is given back at once."""
         self._stopping = True
