@@ -1,4 +1,4 @@
-"""A burst beyond the responders' concurrency, on a real server: they are kept at work, and no try is used for a refusal."""
+"""A burst beyond the responders' concurrency, on a real server: they stay at work, and no refusal uses up a try."""
 
 from __future__ import annotations
 
