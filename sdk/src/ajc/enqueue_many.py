@@ -195,7 +195,7 @@ class EnqueueMany:
 
     def _item_stored(self, flight: _Flight, body: bytes, headers: bytes | None) -> None:
         try:
-            duplicate = read_duplicate(body, headers)
+            duplicate = read_duplicate(body, headers, f"CHORIA_AJ.Q.{flight.task.queue}")
         except QueueFull:
             self._go_carefully(flight, refused=QueueFull(flight.task.queue))
             return
