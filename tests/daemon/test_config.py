@@ -138,6 +138,13 @@ level = "debug"
             "[exec]\nprefix = 'a.*'",
             'exec.prefix: must be dot-separated tokens without blanks, $ and wildcards, not "a.*"',
         ),
+        (
+            "[exec.routes]\n'a:b' = 'x y'",
+            'exec.routes."a:b": must be dot-separated tokens without blanks, $ and wildcards, not "x y"',
+        ),
+        ("[exec.routes]\n'a.b' = 'x'", 'exec.routes."a.b": a task type must match [A-Za-z0-9_:-]{1,128}, not "a.b"'),
+        ("[exec.routes]\ncatchall = 'x'", "exec.routes.catchall: catchall is no type of a task's own"),
+        ("[exec]\nroutes = 'x'", 'exec.routes: must be a table, not "x"'),
         ("[http]\nlisten = '8088'", 'http.listen: must be "host:port" or "off", not "8088"'),
         ("[http]\nlisten = 'localhost:99999'", "http.listen: the port must be 0 to 65535, not 99999"),
         ("[log]\nlevel = 'loud'", 'log.level: must be "debug", "info", "warn" or "error", not "loud"'),
@@ -264,7 +271,7 @@ def test_an_unknown_variable_is_a_warning(tmp_path, monkeypatch) -> None:
         load_config(None, {}, env)
     assert [str(one.message) for one in told if one.category is UnknownVariable] == [
         "AJC_BRIDGE__CONCURENCY: no such setting; did you mean AJC_BRIDGE__CONCURRENCY?",
-        "AJC_QUEUES__EMAIL__PRIORITY: no such setting; queues and policies come from the file",
+        "AJC_QUEUES__EMAIL__PRIORITY: no such setting; queues, policies and routes come from the file",
     ]
 
 
@@ -276,6 +283,7 @@ def test_what_can_change_while_running() -> None:
             "queues": {"A": {"priority": 2, "backoff": "n"}, "C": {}},
             "backoff": {"n": {"steps": ["2s"]}},
             "bridge": {"concurrency": 1, "name": "x"},
+            "exec": {"routes": {"legacy:job": "CHORIA_AJ.H.T"}},
             "retention": {"complete": "1h"},
             "log": {"level": "debug", "format": "json"},
             "nats.url": "nats://b:1",
@@ -283,7 +291,7 @@ def test_what_can_change_while_running() -> None:
         {},
     )
     changed = set(changed_keys(old, new))
-    stay = {"nats.url", "bridge.name", "queues.B", "queues.C", "log.format"}
+    stay = {"nats.url", "exec.routes.legacy:job", "bridge.name", "queues.B", "queues.C", "log.format"}
     live = {
         "queues.A.priority",
         "queues.A.backoff",

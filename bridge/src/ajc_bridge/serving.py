@@ -114,7 +114,7 @@ class Serving:
     async def _open(self, name: str) -> tuple[ServedQueue, bool]:
         info, changes, created = await bind_queue(self._connection, name, self.config.queues.get(name), self.config)
         self._note_changes(name, changes)
-        exec_policy = ExecPolicy(self.config.exec.prefix, self.config.exec.catchall)
+        exec_policy = ExecPolicy(self.config.exec.prefix, self.config.exec.catchall, self.config.exec.routes)
         served = ServedQueue(
             self._connection,
             self._store,

@@ -122,8 +122,8 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if variable not in known:
             near = difflib.get_close_matches(variable, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            if variable.startswith((PREFIX + "QUEUES__", PREFIX + "BACKOFF__")):
-                hint = "; queues and policies come from the file"
+            if variable.startswith((PREFIX + "QUEUES__", PREFIX + "BACKOFF__", PREFIX + "EXEC__ROUTES")):
+                hint = "; queues, policies and routes come from the file"
             warnings.warn(f"{variable}: no such setting{hint}", UnknownVariable, stacklevel=3)
             continue
         path, field = known[variable]

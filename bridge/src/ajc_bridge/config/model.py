@@ -17,6 +17,7 @@ from ajc_bridge.config.values import (
     PolicyName,
     QueueName,
     SubjectPrefix,
+    TaskType,
     at_least,
     between,
     nothing_or_at_least,
@@ -88,6 +89,11 @@ class ExecConfig(Section):
         "ajc.exec", "subject prefix of requests; CHORIA_AJ.H.T serves responders written for Go"
     )
     catchall: bool = setting(default=False, description="ask <prefix>.catchall when a type has no responder of its own")
+    routes: dict[TaskType, SubjectPrefix] = setting(
+        dict,
+        "task types whose requests have another prefix, for the catch-all too",
+        example='{ "legacy:job" = "CHORIA_AJ.H.T" }',
+    )
 
 
 class BridgeConfig(Section):

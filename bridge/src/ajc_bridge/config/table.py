@@ -23,9 +23,9 @@ value is one line on stderr with the key's path, and exit code 2:
 
     queues.EMAIL.priority: must be 1 to 100, not 500
 
-The environment has a variable for every key outside of `queues` and `backoff`: `AJC_<SECTION>__<KEY>`, so
-`AJC_NATS__URL=nats://nats:4222`, `AJC_NATS__TLS__CA=/etc/nats/ca.pem`, `AJC_RETENTION__DISCARD=complete,expired`. A
-variable that begins with `AJC_` and names no key is a warning.
+The environment has a variable for every key outside of `queues`, `backoff` and `exec.routes`:
+`AJC_<SECTION>__<KEY>`, so `AJC_NATS__URL=nats://nats:4222`, `AJC_NATS__TLS__CA=/etc/nats/ca.pem`,
+`AJC_RETENTION__DISCARD=complete,expired`. A variable that begins with `AJC_` and names no key is a warning.
 
 Keys marked *live* take effect on SIGHUP, which reads the file again; for the others the bridge says that it must be
 restarted. A file that is wrong changes nothing.
@@ -66,6 +66,8 @@ def _row(path: str, field: FieldInfo) -> str:
 
 
 def _kind(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is dict:
+        return "table of prefixes, by type"
     if get_origin(field.annotation) is not list and is_duration(field):
         return "duration"
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]

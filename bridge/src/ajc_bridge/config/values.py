@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ajc.duration import format_duration, parse_duration
 from ajc.errors import AjcError
-from ajc.subjects import is_id, is_queue
+from ajc.subjects import CATCHALL, is_id, is_queue, is_type
 
 SECOND = 1_000_000_000
 NO_LIMIT = -1
@@ -93,6 +93,12 @@ def _subject_prefix(value: str) -> str:
     return value
 
 
+def _no_catchall(value: str) -> str:
+    if value == CATCHALL:
+        raise ValueError("catchall is no type of a task's own")
+    return value
+
+
 def _listen(value: str) -> str:
     if value == "off":
         return value
@@ -123,5 +129,6 @@ BridgeName = Annotated[
     str, _named("a bridge's name", "[A-Za-z0-9_-]{1,128}", lambda name: name == "" or is_queue(name))
 ]
 PolicyName = Annotated[str, _named("a policy's name", "[A-Za-z0-9_:-]{1,128}", is_id)]
+TaskType = Annotated[str, _named("a task type", "[A-Za-z0-9_:-]{1,128}", is_type), AfterValidator(_no_catchall)]
 SubjectPrefix = Annotated[str, AfterValidator(_subject_prefix)]
 Listen = Annotated[str, AfterValidator(_listen)]

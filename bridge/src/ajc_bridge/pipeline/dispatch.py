@@ -31,10 +31,18 @@ REQUESTS_WHILE_BUSY: Final = 3
 
 
 class ExecPolicy(msgspec.Struct, frozen=True):
-    """Where requests go: the subjects' prefix, and whether a type that nobody serves goes to the catch-all."""
+    """Where requests go: the subjects' prefix, and whether a type that nobody serves goes to the catch-all.
+
+    `routes` has the prefix of each type whose responders, and whose catch-all, are elsewhere.
+    """
 
     prefix: str = "ajc.exec"
     catchall: bool = False
+    routes: dict[str, str] = {}
+
+    def subject(self, task_type: str, *, catchall: bool = False) -> str:
+        """Return where this type's requests go. Raises `InvalidName`."""
+        return subjects.exec_subject(self.routes.get(task_type, self.prefix), CATCHALL if catchall else task_type)
 
 
 async def dispatch(
@@ -46,7 +54,7 @@ async def dispatch(
     budget = time_budget(active, policy, ports.clock.now())
     until = started + budget.wait_ns / 1e9
     request = _request(policy, lease, admitted, budget)
-    subject = subjects.exec_subject(exec_policy.prefix, active.type)
+    subject = exec_policy.subject(active.type)
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
     asked = 0
     patience = until
@@ -75,7 +83,7 @@ async def dispatch(
             outcome = TimedOut(budget.handler_ns, budget.at_deadline)
             break
         if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + CATCHALL):
-            subject = subjects.exec_subject(exec_policy.prefix, CATCHALL)
+            subject = exec_policy.subject(active.type, catchall=True)
             asked = 0
             continue
         if reply.kind == "busy" and reply.retry_after_ms is None and not lease.lost:
@@ -134,6 +142,6 @@ def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply, exec_policy: 
             ports.journal.note(ReplyIgnored("malformed", request.type, request.task_id))
             return Malformed(reply.text)
         case "no_responder":
-            return NoResponder(subjects.exec_subject(exec_policy.prefix, request.type))
+            return NoResponder(exec_policy.subject(request.type))
         case _:
             assert_never(reply.kind)
