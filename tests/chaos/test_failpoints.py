@@ -30,6 +30,7 @@ SAVED = ("settle.saved", "settle.event_sent", "settle.dead_lettered", "settle.sc
 ENQUEUE = tuple(point for point in POINTS if point.startswith("enqueue."))
 ONE_ONLY = ("enqueue.save_sent", "enqueue.item_sent")  # many tasks are pipelined: their writes leave together
 RESCUE = ("rescue.promised",)  # tests/daemon/test_rescue.py: it needs a minute
+CANCEL = tuple(point for point in POINTS if point.startswith("cancel."))  # tests/sdk/test_cancel_killed.py too
 REFUSED = ("enqueue.refused", "enqueue.error_saved")
 ONLY = {"settle.dead_lettered": ("terminate", "exhaust"), "settle.scheduled": ("retry", "park")}
 AT_ONCE = 4
@@ -55,7 +56,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_every_fail_point_is_tried() -> None:
-    assert set(BEFORE_ACTIVE + ACTIVE + SAVED + ENQUEUE + RESCUE) == set(POINTS)
+    assert set(BEFORE_ACTIVE + ACTIVE + SAVED + ENQUEUE + RESCUE + CANCEL) == set(POINTS)
 
 
 def queue_settings(*queues: str) -> str:

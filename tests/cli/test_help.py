@@ -13,7 +13,7 @@ from command_line import CommandLine
 
 from ajc_bridge.cli.app import app
 
-ABSENT = ("task cancel", "queue set", "queue pause", "cron", "handlers", "conform", "dlq replay")
+ABSENT = ("queue set", "queue pause", "cron", "handlers", "conform", "dlq replay")
 
 
 def commands() -> list[str]:
@@ -28,7 +28,7 @@ def commands() -> list[str]:
 def test_the_commands_are_those_of_this_version() -> None:
     assert sorted(commands()) == sorted(
         ["dev", "run", "exec", "doctor", "bench"]
-        + [f"task {name}" for name in ("add", "view", "ls", "watch", "retry", "rm")]
+        + [f"task {name}" for name in ("add", "view", "ls", "watch", "retry", "cancel", "rm")]
         + [f"queue {name}" for name in ("add", "ls", "view", "rm", "purge")]
         + [f"dlq {name}" for name in ("ls", "view")]
     )
@@ -78,4 +78,4 @@ def test_a_shell_can_complete_commands(alone: CommandLine) -> None:
     assert shown.code == 0
     assert "_AJC_BRIDGE_COMPLETE=complete_bash" in shown.out
     asked = {"_AJC_BRIDGE_COMPLETE": "complete_bash", "COMP_WORDS": "ajc-bridge task ", "COMP_CWORD": "2"}
-    assert alone(env=asked).out.split() == ["add", "view", "ls", "watch", "retry", "rm"]
+    assert alone(env=asked).out.split() == ["add", "view", "ls", "watch", "retry", "cancel", "rm"]

@@ -170,7 +170,7 @@ def test_a_terminal_is_not_told_what_to_do_by_a_task(cli: CommandLine, queue: st
 
 
 def test_a_task_that_is_not_there_ends_with_3(cli: CommandLine) -> None:
-    for command in (("view",), ("retry",), ("rm", "--yes"), ("watch",)):
+    for command in (("view",), ("retry",), ("cancel", "--yes"), ("rm", "--yes"), ("watch",)):
         done = cli("task", command[0], "nothere", *command[1:])
         assert (done.code, done.out) == (3, "")
         assert "nothere" in done.err
@@ -188,6 +188,29 @@ def test_retry_queues_again_and_says_why_not(cli: CommandLine, queue: str, kind:
     both = cli("task", "retry", task_id, "nothere")
     assert both.code == 3
     assert "nothere" in both.err
+
+
+def test_cancel_asks_and_stops_a_task_for_good(cli: CommandLine, queue: str, kind: str) -> None:
+    ids = [cli.ok("task", "add", kind, "-q", queue).out.strip() for _ in range(3)]
+    refused = cli("task", "cancel", ids[0])
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert cli.ok("task", "view", ids[0], "--json").json["state"] == "new"
+    found = cli.ok("task", "cancel", ids[0], "--reason", "sent twice", "--yes", "--json").json
+    assert (found["state"], found["last_err"]) == ("terminated", "cancelled: sent twice")
+    assert found == cli.ok("task", "view", ids[0], "--json").json
+    assert found["cancelled"].endswith("Z")
+    assert cli.ok("task", "cancel", ids[0], "--yes", "--json").json == found  # again: no error, and nothing new
+    assert "cancelled" in cli.ok("task", "cancel", ids[1], "--yes").err
+    assert cli.ok("queue", "view", queue, "--json").json["messages"] == 1
+    settle(cli, ids[2], state="complete", tries=1)
+    late = cli("task", "cancel", ids[2], "--yes")
+    assert late.code == 4
+    assert "is complete already" in late.err
+    several = cli("task", "cancel", ids[2], ids[1], "--yes", "--json")
+    assert several.code == 4
+    assert "is complete already" in several.err
+    assert "cancelled" not in cli.ok("task", "view", ids[2]).out
 
 
 def test_rm_asks_and_removes(cli: CommandLine, queue: str, kind: str) -> None:

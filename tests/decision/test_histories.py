@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tiny_world import World, make_world
 
+from ajc.cancel_by_hand import cancel_text, cancelled
 from ajc.duration import DAY, MINUTE, SECOND
 from ajc.retry_by_hand import retried
 from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Arrival, Discard, Record, Resettle, Run, admit
 from ajc_bridge.decision.backoff import NAMED_BACKOFFS, Backoff
-from ajc_bridge.decision.lifecycle import FINAL, Cancel, apply
+from ajc_bridge.decision.lifecycle import FINAL
 from ajc_bridge.decision.outcome import (
     Abandoned,
     Busy,
@@ -122,7 +123,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.ended)
     def cancel(self, purged: bool) -> None:
         world = self.world
-        world.save_by_hand(apply(world.task, Cancel("mistake"), world.now))
+        world.save_by_hand(cancelled(world.task, cancel_text("mistake"), world.now))
         if purged:
             world.item = world.schedule = None
 
@@ -169,7 +170,7 @@ class Histories(RuleBasedStateMachine):
             return
         world = self.world
         if world.record is not None and world.task.state == "blocked":
-            world.save_by_hand(apply(world.task, Cancel("nobody builds it"), world.now))
+            world.save_by_hand(cancelled(world.task, cancel_text("nobody builds it"), world.now))
         for bridge in world.bridges:
             world.let_go(bridge)
         for _ in range(60):

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 from decision_cases import EARLIER, ID, NOW, after, make_task
 
-from ajc.errors import AjcError, Conflict
+from ajc.cancel_by_hand import cancel_reason, cancel_text, cancelled, is_cancelled
+from ajc.errors import AjcError, Conflict, InvalidValue
 from ajc.retry_by_hand import retried
 from ajc.task import FINAL_STATES, Result, TaskState
 from ajc_bridge.decision.lifecycle import (
@@ -15,7 +16,6 @@ from ajc_bridge.decision.lifecycle import (
     FINAL,
     KNOWN,
     LEGAL,
-    Cancel,
     Change,
     Complete,
     Expire,
@@ -45,7 +45,6 @@ CHANGES: dict[str, tuple[Change, list[str], str]] = {
     "put back as final": (PutBack(make_task("expired"), "x", None), [], "expired"),
     "expire": (Expire("x", "tries"), UNFINISHED, "expired"),
     "terminate": (Terminate("x", "terminated"), UNFINISHED, "terminated"),
-    "cancel": (Cancel("x"), UNFINISHED, "terminated"),
     "refuse": (Refuse("x"), ["", "new", "retry", "blocked"], "queue_error"),
 }
 
@@ -81,7 +80,9 @@ def test_the_table_knows_every_state_and_every_step() -> None:
 def test_the_table_holds_no_more_than_these_tests_say() -> None:
     expected = {
         (str(change.step), before, after_) for change, befores, after_ in CHANGES.values() for before in befores
-    } | {("retry by id", before, "retry") for before in [*FINISHED, "retry"]}
+    }
+    expected |= {("cancel", before, "terminated") for before in UNFINISHED}
+    expected |= {("retry by id", before, "retry") for before in [*FINISHED, "retry"]}
     table = {
         (str(step), before, after_)
         for step, rows in LEGAL.items()
@@ -148,18 +149,49 @@ def test_terminate_writes() -> None:
     )
 
 
-def test_cancel_writes_the_instant_and_no_dead_letter() -> None:
-    task = FULL.replace(cancelled=None, dead_letter="")
-    assert apply(task, Cancel("mistake"), NOW) == task.replace(
-        state="terminated", last_err="cancelled: mistake", next_try_at=None, cancelled=NOW
-    )
-
-
 def test_refuse_writes() -> None:
     task = FULL.replace(state="new")
     assert apply(task, Refuse("full"), NOW) == task.replace(
         state="queue_error", last_err="full", next_try_at=None, dead_letter="queue_error"
     )
+
+
+@pytest.mark.parametrize("state", [*UNFINISHED, *FINISHED, "paused"])
+def test_a_cancel_keeps_to_the_table(state: str) -> None:
+    task = FULL.replace(state=state)
+    afters = LEGAL[Step.CANCEL].get(state)
+    if afters is None:
+        with pytest.raises(Conflict, match=state) as caught:
+            cancelled(task, "cancelled", NOW)
+        assert caught.value.task == task
+        return
+    assert afters == {cancelled(task, "cancelled", NOW).state}
+
+
+def test_a_cancel_writes_the_instant_and_no_dead_letter_and_keeps_the_tries() -> None:
+    task = FULL.replace(cancelled=None)
+    after_ = cancelled(task, "cancelled: mistake", NOW)
+    assert after_ == task.replace(
+        state="terminated", last_err="cancelled: mistake", next_try_at=None, cancelled=NOW, dead_letter=""
+    )
+    assert is_cancelled(after_)
+    assert not is_cancelled(task.replace(state="terminated"))
+    assert cancel_reason(after_) == "mistake"
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [("", "cancelled"), (" \n ", "cancelled"), (" a\x00b\n", "cancelled: ab"), ("\ud800", "cancelled: \ufffd")],
+)
+def test_the_reason_is_cleaned_as_every_stored_text(reason: str, text: str) -> None:
+    assert cancel_text(reason) == text
+
+
+def test_the_reason_is_cut_and_must_be_a_text() -> None:
+    assert len(cancel_text("ä" * 5_000).encode()) <= 4_096
+    assert cancel_text("ä" * 5_000).endswith("…")
+    with pytest.raises(InvalidValue):
+        cancel_text(b"bytes")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", [*UNFINISHED, *FINISHED, "paused"])

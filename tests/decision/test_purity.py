@@ -11,7 +11,17 @@ import ajc_bridge.decision
 
 FILES = sorted(Path(ajc_bridge.decision.__file__).parent.glob("*.py"))
 BANNED = {"time", "random", "secrets", "uuid", "os", "asyncio", "anyio", "nats", "socket", "threading"}
-ALLOWED_OF_AJC = {"duration", "errors", "exchange", "instant", "retry_by_hand", "subjects", "task", "work_item"}
+ALLOWED_OF_AJC = {
+    "duration",
+    "errors",
+    "exchange",
+    "instant",
+    "cancel_by_hand",
+    "retry_by_hand",
+    "subjects",
+    "task",
+    "work_item",
+}
 
 
 def imported(tree: ast.AST) -> set[str]:

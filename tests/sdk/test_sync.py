@@ -50,6 +50,7 @@ def test_the_verbs(client: ajc.SyncClient, queue: str) -> None:
     assert done.result is not None
     assert done.result.data == b"done"
     assert client.retry(task.id).state == "retry"
+    assert client.cancel(task.id, "mistake").last_err == "cancelled: mistake"
     assert client.delete(task.id).id == task.id
     with pytest.raises(ajc.NotFound):
         client.load(task.id)

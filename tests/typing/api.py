@@ -78,6 +78,7 @@ async def producer() -> None:
         async for task in client.tasks(states=[ajc.TaskState.EXPIRED, "newer"], limit=10):
             assert_type(task, ajc.Task)
         assert_type(await client.retry("x", deadline=60), ajc.Task)
+        assert_type(await client.cancel("x", "mistake"), ajc.Task)
         assert_type(await client.delete("x", force=True), ajc.Task)
         assert_type(await client.queues(), list[str])
         assert_type(await client.queue("EMAIL"), ajc.QueueInfo)

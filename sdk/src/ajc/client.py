@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Literal, Self, overload
 
+from ajc.cancelling import cancel_task
 from ajc.connection import Connection, State
 from ajc.context import resolve
 from ajc.dead_letters import DeadLetter, list_dead_letters, read_dead_letter
@@ -159,6 +160,15 @@ class Client:
         `Conflict` (it is queued, blocked or running), `QueueFull`.
         """
         return await retry_task(self._connection, task_id, queue=queue, deadline=deadline)
+
+    async def cancel(self, task_id: str, reason: str = "") -> Task:
+        """Stop a task for good, waiting or running, and return it: `terminated`, `cancelled` at, with the reason.
+
+        It needs no bridge. A running attempt is told, and ends; its result is not kept. The tries stay, and there is
+        no dead letter. Cancelling it again changes nothing, and after `Unavailable` makes sure of it. Raises
+        `NotFound`, and `Conflict` when it has ended before: the error's `task` says how.
+        """
+        return await cancel_task(self._connection, task_id, reason, timeout=self._timeout)
 
     async def delete(self, task_id: str, *, force: bool = False) -> Task:
         """Remove a task with everything that belongs to it; return what it was.

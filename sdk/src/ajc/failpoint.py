@@ -33,6 +33,13 @@ POINTS: Final = (
     "settle.scheduled",
     "settle.acked",
     "rescue.promised",
+    "cancel.begin",
+    "cancel.save_sent",
+    "cancel.saved",
+    "cancel.event_sent",
+    "cancel.schedule_purged",
+    "cancel.item_purged",
+    "cancel.told",
 )
 """Every fail point of both distributions, in the order in which a task meets them."""
 

@@ -142,6 +142,10 @@ class SyncClient:
         """Queue a task again: see `ajc.Client.retry`."""
         return self._call(self._client.retry(task_id, queue=queue, deadline=deadline))
 
+    def cancel(self, task_id: str, reason: str = "") -> Task:
+        """Stop a task for good, waiting or running: see `ajc.Client.cancel`."""
+        return self._call(self._client.cancel(task_id, reason))
+
     def delete(self, task_id: str, *, force: bool = False) -> Task:
         """Remove a task with everything that belongs to it: see `ajc.Client.delete`."""
         return self._call(self._client.delete(task_id, force=force))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from ajc.instant import Instant
 
 Server = Annotated[
     str | None,
@@ -31,6 +34,8 @@ Json = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
+DEADLINES: Final = "write how long from now, like 1h or 30m, or a time by RFC 3339, like 2030-01-31T12:00:00Z"
+
 
 def duration(text: str, option: str = "duration") -> timedelta:
     """Parse a duration given on the command line (`30s`, `1h30m`, `7d`). Raises `InvalidValue`, naming the option."""
@@ -47,3 +52,27 @@ def duration(text: str, option: str = "duration") -> timedelta:
 def optional_duration(text: str | None, option: str = "duration") -> timedelta | None:
     """Parse a duration, or pass on that none was given."""
     return None if text is None else duration(text, option)
+
+
+def optional_deadline(text: str | None) -> Instant | None:
+    """Parse a deadline given on the command line: a duration from now, or RFC 3339. Raises `InvalidValue`."""
+    from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import InvalidValue, MalformedDuration, MalformedInstant  # noqa: PLC0415
+    from ajc.instant import Instant  # noqa: PLC0415
+
+    if text is None:
+        return None
+    now = Instant.now()
+    if "T" in text:
+        try:
+            ends = Instant.parse(text)
+        except MalformedInstant as error:
+            raise InvalidValue("--deadline", text, error.reason) from None
+    else:
+        try:
+            ends = now.plus(parse_duration(text))
+        except MalformedDuration:
+            raise InvalidValue("--deadline", text, DEADLINES) from None
+    if ends <= now:
+        raise InvalidValue("--deadline", text, f"is not in the future: the task would expire untried; {DEADLINES}")
+    return ends

@@ -1,19 +1,19 @@
-"""`ajc-bridge task ...`: add tasks, look at them, try them again, remove them."""
+"""`ajc-bridge task ...`: add tasks, look at them, try them again, cancel or remove them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ajc_bridge.cli.connecting import with_client
-from ajc_bridge.cli.exits import CONFLICT, NOT_FOUND, USAGE, CliError, code_and_hint, tell
-from ajc_bridge.cli.options import Context, Json, Server, Yes, optional_duration
-from ajc_bridge.cli.output import confirm, print_json, print_json_list, print_table, say
+from ajc_bridge.cli.exits import CONFLICT, NOT_FOUND, USAGE, CliError
+from ajc_bridge.cli.options import Context, Json, Server, optional_deadline, optional_duration
+from ajc_bridge.cli.output import print_json, print_json_list, print_table, say
+from ajc_bridge.cli.task_by_id import cancel, retry, rm
 from ajc_bridge.cli.task_text import event_line, first_line, show, when
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from ajc.task import Task
 
 app = typer.Typer(
-    help="Add tasks, look at them, try them again, remove them.", no_args_is_help=True, rich_markup_mode=None
+    help="Add tasks, look at them, try them again, cancel or remove them.", no_args_is_help=True, rich_markup_mode=None
 )
-
-DEADLINES: Final = "write how long from now, like 1h or 30m, or a time by RFC 3339, like 2030-01-31T12:00:00Z"
-
-TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="task ids")]
 
 
 @app.command()
@@ -55,7 +51,7 @@ def add(
       tar c photos | ajc-bridge task add archive --file -
     """
     data = _payload(payload, file)
-    ends = _deadline(deadline)
+    ends = optional_deadline(deadline)
     patience = optional_duration(wait, "--wait")
 
     async def work(client: Client) -> Task:
@@ -207,83 +203,8 @@ def watch(
     with_client(server, context, work)
 
 
-@app.command()
-def retry(
-    task_ids: TaskIds,
-    queue: Annotated[str | None, typer.Option("--queue", "-q", help="into this queue instead of its own")] = None,
-    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="new deadline: 1h from now, or RFC 3339")] = None,
-    server: Server = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
-    """Queue tasks again, whatever their end was.
-
-    \b
-    Example:
-      ajc-bridge task retry 24ErgVol4ZjpoQ8FAima9R2jEHB --deadline 1h
-    """
-    ends = _deadline(deadline)
-    _each(
-        server,
-        context,
-        task_ids,
-        lambda client, one: client.retry(one, queue=queue, deadline=ends),
-        "queued again",
-        as_json=as_json,
-    )
-
-
-@app.command()
-def rm(
-    task_ids: TaskIds,
-    force: Annotated[bool, typer.Option("--force", help="also a task that runs now")] = False,
-    yes: Yes = False,
-    server: Server = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
-    """Remove tasks with everything that belongs to them.
-
-    \b
-    Example:
-      ajc-bridge task rm 24ErgVol4ZjpoQ8FAima9R2jEHB --yes
-    """
-    confirm(f"Remove {'task ' + task_ids[0] if len(task_ids) == 1 else f'{len(task_ids)} tasks'} for good?", yes=yes)
-    _each(server, context, task_ids, lambda client, one: client.delete(one, force=force), "removed", as_json=as_json)
-
-
-def _each(
-    server: str | None,
-    context: str | None,
-    task_ids: list[str],
-    act: Callable[[Client, str], Awaitable[Task]],
-    done: str,
-    *,
-    as_json: bool,
-) -> None:
-    """Do the same to several tasks; one that fails is told and does not keep the others from it."""
-    from ajc.errors import AjcError, Unavailable  # noqa: PLC0415 - keeps --help quick
-
-    code = 0
-
-    async def work(client: Client) -> None:
-        nonlocal code
-        for one in task_ids:
-            try:
-                task = await act(client, one)
-            except Unavailable:
-                raise
-            except AjcError as error:
-                if len(task_ids) == 1:
-                    raise
-                code = code_and_hint(error)[0]
-                tell(error, task_id=one)
-            else:
-                print_json(task.encode()) if as_json else say(f"task {task.id}: {done}")
-
-    with_client(server, context, work)
-    if code:
-        raise typer.Exit(code)
+for one in (retry, cancel, rm):
+    app.command()(one)
 
 
 def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
@@ -312,29 +233,6 @@ def _payload(payload: str | None, file: Path | None) -> Any:
         hint = f"a text is written '{json.dumps(payload[:40], ensure_ascii=False)}'; --file takes any bytes"
         raise CliError(f"the payload is no JSON: {error}", hint, USAGE) from None
     return payload.encode()  # as it was typed: numbers are not rounded
-
-
-def _deadline(text: str | None) -> Any:
-    from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick
-    from ajc.errors import InvalidValue, MalformedDuration, MalformedInstant  # noqa: PLC0415
-    from ajc.instant import Instant  # noqa: PLC0415
-
-    if text is None:
-        return None
-    now = Instant.now()
-    if "T" in text:
-        try:
-            ends = Instant.parse(text)
-        except MalformedInstant as error:
-            raise InvalidValue("--deadline", text, error.reason) from None
-    else:
-        try:
-            ends = now.plus(parse_duration(text))
-        except MalformedDuration:
-            raise InvalidValue("--deadline", text, DEADLINES) from None
-    if ends <= now:
-        raise InvalidValue("--deadline", text, f"is not in the future: the task would expire untried; {DEADLINES}")
-    return ends
 
 
 def _states(words: list[str]) -> list[str]:

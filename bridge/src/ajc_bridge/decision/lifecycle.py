@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
+from ajc.cancel_by_hand import CANCELLED_FROM
 from ajc.errors import AjcError
 from ajc.instant import Instant
 from ajc.retry_by_hand import RETRIED_FROM
@@ -77,7 +78,7 @@ LEGAL: Final[Mapping[Step, Mapping[str, frozenset[str]]]] = MappingProxyType(
         Step.PUT_BACK: _each(frozenset({ACTIVE}), UNKNOWN, NEW, RETRY),
         Step.EXPIRE: _each(_UNFINISHED, EXPIRED),
         Step.TERMINATE: _each(_UNFINISHED, TERMINATED),
-        Step.CANCEL: _each(_UNFINISHED, TERMINATED),
+        Step.CANCEL: _each(CANCELLED_FROM, TERMINATED),  # taken by the SDK: ajc.cancel_by_hand
         Step.REFUSE: _each(WAITING | {BLOCKED}, QUEUE_ERROR),  # the queue took no item, or let it go
         Step.RETRY_BY_ID: _each(RETRIED_FROM, RETRY),  # taken by the SDK: ajc.retry_by_hand
     },
@@ -176,17 +177,6 @@ class Terminate(Change, frozen=True):
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
         """End it; `dead_letter` keeps the reason for a settlement that is played again."""
         return task.replace(state=TERMINATED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
-
-
-class Cancel(Change, frozen=True):
-    """Stopped by somebody: no dead letter, since it is what they wanted."""
-
-    step: ClassVar[Step] = Step.CANCEL
-    text: str
-
-    def on(self, task: Task, now: Instant) -> Task:
-        """End it, with the instant of the cancellation; `tries` stays."""
-        return task.replace(state=TERMINATED, last_err=f"cancelled: {self.text}", next_try_at=None, cancelled=now)
 
 
 class Refuse(Change, frozen=True):
