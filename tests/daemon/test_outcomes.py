@@ -294,15 +294,15 @@ async def test_nobody_there_after_a_failure_leaves_a_retry_as_it_was(either_site
 
 
 @row("`AJ-Busy`")
-async def test_busy_is_asked_again_at_once_three_times_in_all(either_site, kind):
+async def test_busy_is_asked_again_at_once_then_room_is_searched_for_and_then_it_is_parked(either_site, kind):
     async with either_site.world() as world:
         responder = await world.serve(kind, [busy("all ten at work")])
         task = await world.run(kind)
         await world.until_schedule("MAIN", task.id)
-        assert len(responder.requests) == 3
+        assert len(responder.requests) > 3
         found = await world.load(task.id)
         assert (found.state, found.tries, found.last_err) == ("new", 0, "all ten at work")
-        assert [request.header("AJ-Try") for request in responder.requests] == ["1", "1", "1"]
+        assert {request.header("AJ-Try") for request in responder.requests} == {"1"}
         assert world.bridge.metric("choria_asyncjobs_handler_error_total", type=kind) == 0
 
 

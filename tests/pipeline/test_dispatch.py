@@ -22,7 +22,7 @@ from ajc_bridge.decision.outcome import (
 from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, RetryAfterIgnored
 from ajc_bridge.pipeline.admit import Admitted, admit_item
 from ajc_bridge.pipeline.dispatch import REQUESTS_WHILE_BUSY, ExecPolicy, dispatch
-from ajc_bridge.pipeline.room import Room
+from ajc_bridge.pipeline.room import SEARCH_REQUESTS, Room
 
 PLAIN = ExecPolicy()
 CATCHING = ExecPolicy(catchall=True)
@@ -92,12 +92,13 @@ async def test_silence_is_a_time_out_half_a_margin_after_the_handlers_end() -> N
     assert abs(pipe.now() - began - 59 * SECOND) < SECOND // 100
 
 
-async def test_a_busy_responder_is_asked_again_at_once_three_times_in_all() -> None:
+async def test_a_busy_responder_is_asked_again_at_once_three_times_in_all_then_room_is_searched_for() -> None:
+    """EXEC-39: the type's budget of searches is used up, nothing of the type is under way, so the task is parked."""
     pipe = Pipe()
     pipe.exchange.answer(SUBJECT, ExecReply("busy", "full"))
     began = pipe.now()
     assert await attempt(pipe) == Busy("full")
-    assert len(pipe.exchange.requests) == REQUESTS_WHILE_BUSY == 3
+    assert len(pipe.exchange.requests) == REQUESTS_WHILE_BUSY + SEARCH_REQUESTS
     assert pipe.now() - began < SECOND
 
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pipeline_world import QUEUE, SECOND, SUBJECT, Bridge, Pipe, until
+from pipeline_world import SECOND, SUBJECT, Bridge, Pipe, until
 
 from ajc.exchange import ExecReply, ExecRequest
-from ajc_bridge.pipeline.room import Room
+from ajc_bridge.pipeline.room import HOLD_SECONDS, SEARCH_PER_SECOND, SEARCH_REQUESTS, Room
+
+
+async def searched_in_vain(room: Room) -> None:
+    """Use the budget of searches up, while one attempt of the type is under way."""
+    room.asked("t")
+    for number in range(SEARCH_REQUESTS):
+        assert await room.wait("t", 10, again=number > 0)
+        room.asked("t")
+        room.answered("t", busy=True)
 
 
 async def test_one_waiter_is_woken_by_each_attempt_that_ends_in_their_order() -> None:
     room = Room()
-    for _ in range(2):
-        room.asked("t")
+    await searched_in_vain(room)
+    room.asked("t")
     first = asyncio.ensure_future(room.wait("t", 10))
     second = asyncio.ensure_future(room.wait("t", 10))
     await asyncio.sleep(0)
@@ -22,14 +31,15 @@ async def test_one_waiter_is_woken_by_each_attempt_that_ends_in_their_order() ->
     await asyncio.sleep(0)
     assert (await first, second.done()) == (True, False)
     room.asked("t")
+    room.asked("t")
     room.answered("t", busy=False)
     assert await second
 
 
 async def test_a_busy_answer_makes_no_room_and_the_last_one_ends_the_waiting() -> None:
     room = Room()
-    for _ in range(2):
-        room.asked("t")
+    await searched_in_vain(room)
+    room.asked("t")
     waiting = [asyncio.ensure_future(room.wait("t", 10)) for _ in range(3)]
     await asyncio.sleep(0)
     room.answered("t", busy=True)
@@ -42,27 +52,66 @@ async def test_a_busy_answer_makes_no_room_and_the_last_one_ends_the_waiting() -
 
 async def test_nobody_waits_where_nothing_runs_or_too_many_wait_already() -> None:
     room = Room()
+    await searched_in_vain(room)
+    room.answered("t", busy=True)
     assert not await room.wait("t", 10)
     room.asked("t")
-    waiting = [asyncio.ensure_future(room.wait("t", 10)) for _ in range(2)]
+    waiting = [asyncio.ensure_future(room.wait("t", 10)) for _ in range(4)]
     await asyncio.sleep(0)
     assert not await room.wait("t", 10)
     assert not await room.wait("t", 0)
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
-    assert not await asyncio.wait_for(room.wait("t", 0.01), 1), "those that were cancelled keep no place"
+    assert not await asyncio.wait_for(room.wait("t", 0.001), 1), "those that were cancelled keep no place"
 
 
 async def test_the_wait_is_over_in_time() -> None:
     room = Room()
-    room.asked("t")
+    await searched_in_vain(room)
     began = asyncio.get_running_loop().time()
-    assert not await room.wait("t", 0.5)
-    assert asyncio.get_running_loop().time() - began == pytest.approx(0.5)
+    assert not await room.wait("t", 0.01)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(0.01)
     assert room.in_use("t")
     room.answered("t", busy=False)
+    assert not room.in_use("t")
+    await asyncio.sleep(SEARCH_REQUESTS / SEARCH_PER_SECOND + 0.1)
     assert room._types == {}
+
+
+async def test_one_searches_at_a_time_and_the_next_once_it_was_taken_on() -> None:
+    room = Room()
+    first = asyncio.ensure_future(room.wait("t", 10))
+    second = asyncio.ensure_future(room.wait("t", 10))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (first.done(), second.done()) == (True, False)
+    room.asked("t")
+    began = asyncio.get_running_loop().time()
+    assert await second
+    assert 0 < asyncio.get_running_loop().time() - began < 0.1
+
+
+async def test_the_searches_of_all_attempts_share_one_budget() -> None:
+    """All are full: so many requests at once, so many a second, however many attempts there are."""
+    room = Room()
+    room.asked("t")
+    asked = 0
+
+    async def attempt() -> None:
+        nonlocal asked
+        until = asyncio.get_running_loop().time() + HOLD_SECONDS
+        again = False
+        while await room.wait("t", until - asyncio.get_running_loop().time(), again=again):
+            again = True
+            asked += 1
+            room.asked("t")
+            await asyncio.sleep(0.0005)
+            room.answered("t", busy=True)
+
+    for _ in range(5):
+        await asyncio.gather(*(attempt() for _ in range(100)))
+    assert SEARCH_REQUESTS < asked <= SEARCH_REQUESTS + 5 * HOLD_SECONDS * SEARCH_PER_SECOND + 5
 
 
 async def test_a_burst_beyond_a_responders_concurrency_keeps_it_at_work() -> None:
@@ -89,5 +138,4 @@ async def test_a_burst_beyond_a_responders_concurrency_keeps_it_at_work() -> Non
     await until(lambda: all(pipe.task(name).state == "complete" for name in names), 60)
     assert asyncio.get_running_loop().time() - began < 12
     assert {pipe.task(name).tries for name in names} == {1}
-    assert bridge.lanes[QUEUE]._room._types == {}
     await bridge.stop()

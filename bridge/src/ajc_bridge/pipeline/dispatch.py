@@ -91,7 +91,7 @@ async def dispatch(
             if asked < REQUESTS_WHILE_BUSY:
                 patience = min(until, now + HOLD_SECONDS)
                 continue
-            if await room.wait(active.type, patience - now) and not lease.lost:
+            if await room.wait(active.type, patience - now, again=asked > REQUESTS_WHILE_BUSY) and not lease.lost:
                 continue
         outcome = _outcome(ports, request, reply, exec_policy)
         break
