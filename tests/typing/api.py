@@ -71,6 +71,8 @@ async def producer() -> None:
         async for event in client.watch():
             if isinstance(event, ajc.TaskStateChanged):
                 assert_type(event.task_id, str)
+            elif isinstance(event, ajc.TaskProgressed):
+                assert_type(event.percent, int | float | None)
             else:
                 assert_type(event, ajc.LeaderElected)
         async with client.watch("x") as events:

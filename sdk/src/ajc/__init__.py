@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ajc.events import Event, LeaderElected, TaskStateChanged
     from ajc.instant import Instant
     from ajc.making_tasks import new_task
+    from ajc.progress import TaskProgressed
     from ajc.queue import Queue, QueueInfo
     from ajc.responder import Responder
     from ajc.result import Result
@@ -90,6 +91,7 @@ __all__ = [
     "SyncClient",
     "Task",
     "TaskFailed",
+    "TaskProgressed",
     "TaskState",
     "TaskStateChanged",
     "TaskTimeout",
@@ -118,6 +120,7 @@ _HOMES = {
     "Result": "result",
     "SyncClient": "sync",
     "Task": "task",
+    "TaskProgressed": "progress",
     "TaskState": "task",
     "TaskStateChanged": "events",
     "Watch": "watch",

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ajc import ksuid, record
 from ajc.errors import MalformedEvent, MalformedInstant, UnknownEvent
 from ajc.instant import GO_ZERO, Instant
+from ajc.progress import TaskProgressed, decode_progress
 from ajc.subjects import LONGEST_NAME, is_type
 from ajc.task import Task
 
@@ -173,7 +174,7 @@ class LeaderElected(Struct, frozen=True, kw_only=True):
         )
 
 
-Event = TaskStateChanged | LeaderElected
+Event = TaskStateChanged | TaskProgressed | LeaderElected
 
 
 def decode_event(data: bytes) -> Event:
@@ -205,6 +206,8 @@ def decode_event(data: bytes) -> Event:
         return LeaderElected(
             event_id=read.event_id or "", timestamp=timestamp, name=read.name or "", component=read.component or ""
         )
+    if read.type == TaskProgressed.TYPE:
+        return decode_progress(data)
     raise UnknownEvent("type", f"{read.type!r} is none that this version knows")
 
 

@@ -148,15 +148,30 @@ def cancel_subject(task_id: str) -> str:
     return "ajc.cancel." + check_id(task_id)
 
 
+def beat_prefix(bridge: str) -> str:
+    """Where all attempts of one bridge beat, up to the attempt's token."""
+    return f"ajc.beat.{check_queue(bridge)}."
+
+
 def beat_subject(bridge: str, attempt: str) -> str:
     """Where a responder beats for one attempt: two opaque tokens."""
-    return f"ajc.beat.{check_queue(bridge)}.{check_id(attempt)}"
+    return beat_prefix(bridge) + check_id(attempt)
 
 
 @lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def event_subject(task_id: str) -> str:
     """Where the events of a task are published."""
     return "CHORIA_AJ.E.task_state." + check_id(task_id)
+
+
+def progress_subject(task_id: str) -> str:
+    """Where it is published how far the running attempt of a task is."""
+    return "CHORIA_AJ.E.task_progress." + check_id(task_id)
+
+
+def all_events_subject(task_id: str) -> str:
+    """Cover the events of a task, of every kind."""
+    return "CHORIA_AJ.E.*." + check_id(task_id)
 
 
 def leader_event_subject(component: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final, Self
 from ajc.connection import Connection, Message
 from ajc.errors import Closed, Malformed, NotFound, TaskFailed, TaskTimeout, Unavailable
 from ajc.events import Event, TaskStateChanged, decode_event
-from ajc.subjects import ALL_EVENTS, event_subject
+from ajc.subjects import ALL_EVENTS, all_events_subject, event_subject
 from ajc.task import FINAL_STATES, Task, TaskState
 from ajc.task_records import read_task
 
@@ -29,12 +29,16 @@ _LONGEST_LOOK: Final = 5.0
 class Watch:
     """An open subscription to events: iterate over it, then `close` (or use `async with`).
 
+    With a task's id these are the events of that task; `states_only`: those of its saves, without its progress.
     A reader that falls behind by 65,536 events loses the oldest ones; `missed` counts them.
     """
 
-    def __init__(self, connection: Connection, task_id: str | None = None) -> None:
+    def __init__(self, connection: Connection, task_id: str | None = None, *, states_only: bool = False) -> None:
         self._connection = connection
-        self._subject = ALL_EVENTS if task_id is None else event_subject(task_id)
+        if task_id is None:
+            self._subject = ALL_EVENTS
+        else:
+            self._subject = event_subject(task_id) if states_only else all_events_subject(task_id)
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._open = False
@@ -102,7 +106,7 @@ async def wait_for_end(connection: Connection, task_id: str, timeout: float | No
     task, or it was removed on its end), and `Closed`.
     """
     try:
-        async with asyncio.timeout(timeout), Watch(connection, task_id) as events:
+        async with asyncio.timeout(timeout), Watch(connection, task_id, states_only=True) as events:
             task = await _ended(connection, task_id, events)
     except TimeoutError:
         raise TaskTimeout(task_id, timeout or 0.0) from None
