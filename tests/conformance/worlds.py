@@ -24,7 +24,7 @@ from ajc.testing.memory import MemoryServer
 from ajc.topology import ensure_queue, ensure_stores
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.transition import DeadLetter
-from ajc_bridge.happenings import Detail
+from ajc_bridge.happenings import BeatIgnored, Detail
 from ajc_bridge.jetstream.census import JetStreamCensus, JetStreamRecordScan
 from ajc_bridge.jetstream.dead_letters import JetStreamDeadLetters
 from ajc_bridge.jetstream.delay import JetStreamDelayQueue
@@ -88,6 +88,9 @@ class World(Protocol):
     async def letter(self, queue: str, task_id: str) -> Letter | None: ...
     async def count_letters(self, queue: str) -> int: ...
     async def serve(self, subject: str, handler: Handler) -> None: ...
+    async def beat(self, request: ExecRequest, body: bytes) -> None: ...
+    @property
+    def ignored_beats(self) -> int: ...
     async def go_away(self) -> None: ...
     async def come_back(self) -> None: ...
 
@@ -160,6 +163,13 @@ class MemoryWorld:
 
     async def serve(self, subject: str, handler: Handler) -> None:
         self.exchange.answer(subject, handler)
+
+    async def beat(self, request: ExecRequest, body: bytes) -> None:
+        self.exchange.beat(request, body)
+
+    @property
+    def ignored_beats(self) -> int:
+        return self.exchange.ignored
 
     async def go_away(self) -> None:
         self.server.go_away()
@@ -273,6 +283,13 @@ class ServerWorld:
 
         await self.connection.subscribe(subject, asked)
         await self.connection.flush()
+
+    async def beat(self, request: ExecRequest, body: bytes) -> None:
+        self.connection.publish(request.heartbeat_subject or "", body)
+
+    @property
+    def ignored_beats(self) -> int:
+        return sum(isinstance(detail, BeatIgnored) for detail in self.ignored)
 
     async def go_away(self) -> None:
         self.server.stop()

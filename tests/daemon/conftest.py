@@ -37,6 +37,11 @@ backoff = "quick"
 max_run_time = "1s"
 max_concurrent = -1
 backoff = "slow"
+[queues.BEAT]
+lease = "2s"
+max_run_time = "3s"
+max_concurrent = -1
+backoff = "slow"
 [queues.LEASE]
 lease = "2s"
 max_run_time = "1m"

@@ -59,6 +59,17 @@ LEASES = (
     "Effective run time = min(run time, task's deadline - now); the handler's deadline is a margin before its end",
     "`tried` is the instant of the active save",
 )
+HEARTBEATS = (
+    "Heartbeats: what a request offers",
+    "Heartbeats: each gives a full run time from now on, and the lease goes on being renewed",
+    "Heartbeats: none goes past the task's own deadline",
+    "Heartbeats: once beaten, three missed beats end the attempt as failed",
+    "Heartbeats: junk harms nobody and is counted",
+    "Heartbeats: a queue that is not renewed offers none",
+    "Heartbeats: a drain waits for an attempt that beats as for any other",
+    "Heartbeats: a bridge that stood still keeps to its lease, whatever beats came meanwhile",
+    "Progress: an event within a second, ten a second at most, the last one before the end, stored nowhere",
+)
 DEAD_LETTERS = (
     "Dead letters: the stream, its limits, one message a subject",
     "Dead letters: the body is the task as finally saved, byte for byte; the headers say the rest",
@@ -112,5 +123,5 @@ TROUBLE = (
     "Bad input: numbers and texts at their limits",
 )
 ROWS = (
-    *ARRIVALS, *OUTCOMES, *REPLIES, *COUNTING, *LEASES, *DEAD_LETTERS, *QUEUES, *PROCESS, *TROUBLE,
+    *ARRIVALS, *OUTCOMES, *REPLIES, *COUNTING, *LEASES, *HEARTBEATS, *DEAD_LETTERS, *QUEUES, *PROCESS, *TROUBLE,
 )  # fmt: skip

@@ -74,6 +74,7 @@ async def test_a_go_queue_is_served_as_it_is(own_server, make_bridge, kind):
         assert 86_000 < int(responder.last.header("AJ-Timeout-Ms")) <= 88_000  # ack_wait of 90 s, less 2 s
 
 
+@row("Heartbeats: a queue that is not renewed offers none")
 @row("Lease: a queue made by Go has run time = lease = ack_wait, and nothing is renewed beyond it")
 async def test_a_go_queues_lease_is_not_renewed(own_server, make_bridge, kind):
     async with world_of(own_server.url) as world:
@@ -86,6 +87,7 @@ async def test_a_go_queues_lease_is_not_renewed(own_server, make_bridge, kind):
         found = await world.load(theirs.id)
         assert (found.tries, found.last_err) == (1, "no reply within 1.8s")
         assert len(responder.requests) == 1
+        assert responder.last.header("AJ-Heartbeat-Subject") is None
         assert bridge.logs("lease.lost") == []
 
 

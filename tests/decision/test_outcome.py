@@ -13,6 +13,7 @@ WORDS = {
     outcome.Failed("x"): "failed",
     outcome.Terminated("x"): "terminated",
     outcome.TimedOut(1): "timed_out",
+    outcome.NoHeartbeat(1): "no_heartbeat",
     outcome.NoResponder("s"): "no_responder",
     outcome.Busy(): "busy",
     outcome.Malformed("x"): "malformed",

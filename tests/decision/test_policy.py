@@ -11,11 +11,13 @@ from ajc_bridge.decision.backoff import NAMED_BACKOFFS
 from ajc_bridge.decision.policy import (
     QueuePolicy,
     TimeBudget,
+    beat_ns,
     cap,
     margin_ns,
     renewal_due,
     renewal_ns,
     run_time_ns,
+    time_after_beat,
     time_budget,
 )
 
@@ -108,6 +110,39 @@ def test_times_are_in_order_and_within_the_run_time(run: int, deadline: int) -> 
     assert 0 <= budget.handler_ns <= budget.wait_ns <= budget.run_ns <= run
     assert budget.handler_deadline >= NOW
     assert budget.run_ns == 0 or budget.handler_deadline <= NOW.plus(budget.run_ns) <= max(NOW, after(max(deadline, 0)))
+
+
+@pytest.mark.parametrize(
+    ("run", "renews", "expected"),
+    [
+        pytest.param(30 * SECOND, True, 10 * SECOND, id="EXEC-23: a third of the run time"),
+        pytest.param(3 * SECOND, True, SECOND, id="EXEC-23: a third of it is a second"),
+        pytest.param(3 * SECOND - 1, True, SECOND, id="EXEC-23: a second at least"),
+        pytest.param(2 * SECOND, True, SECOND, id="a first beat comes in time"),
+        pytest.param(2 * SECOND - 1, True, 0, id="a first beat would come too late: none is asked for"),
+        pytest.param(30 * SECOND, False, 0, id="Go's queue: nothing is renewed beyond its run time, so none"),
+    ],
+)
+def test_how_often_a_responder_is_asked_to_beat(run: int, renews: bool, expected: int) -> None:
+    assert beat_ns(make_policy(max_run_time_ns=run, renews=renews)) == expected
+
+
+def test_a_beat_gives_a_full_run_time_and_three_missed_ones_end_it() -> None:
+    """EXEC-26, EXEC-28."""
+    assert time_after_beat(make_task(), make_policy(max_run_time_ns=30 * SECOND), NOW) == TimeBudget(
+        run_ns=30 * SECOND,
+        handler_ns=28 * SECOND,
+        wait_ns=30 * SECOND,
+        handler_deadline=after(28 * SECOND),
+        at_deadline=False,
+    )
+
+
+def test_a_beat_gives_no_time_past_the_tasks_own_deadline() -> None:
+    """EXEC-26."""
+    task = make_task(deadline=after(10 * SECOND))
+    assert time_after_beat(task, make_policy(), NOW) == time_budget(task, make_policy(), NOW)
+    assert time_after_beat(task, make_policy(), NOW).at_deadline
 
 
 def test_the_lease_is_renewed_by_thirds() -> None:

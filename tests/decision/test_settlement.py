@@ -29,6 +29,7 @@ from ajc_bridge.decision.outcome import (
     Failed,
     Interrupted,
     Malformed,
+    NoHeartbeat,
     NoResponder,
     Outcome,
     ResultTooLarge,
@@ -220,6 +221,22 @@ ROWS = [
         "timed out at the task's deadline with no tries left: reason deadline",
         TimedOut(SECOND, at_deadline=True),
         expired("deadline", "no reply within 1s"),
+        LAST,
+    ),
+    row(
+        "EXEC-28: three missed beats: as an error, 'no heartbeat for 30s'",
+        NoHeartbeat(30 * SECOND),
+        retried("no heartbeat for 30s"),
+    ),
+    row(
+        "EXEC-28: three missed beats: the text is cut to milliseconds",
+        NoHeartbeat(9_999_999_999),
+        retried("no heartbeat for 9.999s"),
+    ),
+    row(
+        "EXEC-28: three missed beats, none left: expired, dead letter tries",
+        NoHeartbeat(3 * SECOND),
+        expired("tries", "no heartbeat for 3s"),
         LAST,
     ),
     row(

@@ -43,6 +43,7 @@ async def test_the_request_says_what_a_handler_needs() -> None:
     assert await attempt(pipe) == Succeeded(b'"done"')
     ((subject, request),) = pipe.exchange.requests
     assert subject == SUBJECT
+    assert request.heartbeat_subject is not None
     assert request == ExecRequest(
         task_id="t1",
         type="kind",
@@ -51,6 +52,8 @@ async def test_the_request_says_what_a_handler_needs() -> None:
         max_tries=2,
         deadline=pipe.now().plus(58 * SECOND),
         timeout_ms=58_000,
+        heartbeat_subject=request.heartbeat_subject,
+        heartbeat_ms=20_000,
         body=pipe.record().data,
     )
 

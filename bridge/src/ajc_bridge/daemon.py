@@ -37,6 +37,7 @@ from ajc_bridge.journal.events import Events
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.journal.logs import Logs
 from ajc_bridge.journal.metrics import Metrics
+from ajc_bridge.journal.progress import ProgressEvents
 from ajc_bridge.mends import ENABLE_JETSTREAM, jetstream_is_off
 from ajc_bridge.ports import Ports
 from ajc_bridge.probes import Readiness
@@ -75,8 +76,8 @@ class Daemon:
         self.logs = Logs(config.log.level, config.log.format)
         self.readiness = Readiness()
         self._connection: Connection | None = None
-        self._events = Events(self._publish)
-        self.journal = Journal([self.metrics, self.logs, self.readiness, self._events])
+        sinks = (self.metrics, self.logs, self.readiness, ProgressEvents(self._publish), Events(self._publish))
+        self.journal = Journal(sinks)
         self._stop = _Stop()
         self._serving: Serving | None = None
         self._store: JetStreamTaskStore | None = None

@@ -7,7 +7,7 @@ call took effect is unknown. Times named `until` are seconds of the loop's monot
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -100,6 +100,10 @@ class DeadLetters(Protocol):
         """Store the letter, in place of an earlier one of its task. `TooLarge`: no part of it can ever be stored."""
 
 
+Beaten: TypeAlias = Callable[[bytes], float | None]
+"""What a beat's body is given to; returns until when the attempt has time now, None when a beat changes nothing."""
+
+
 class Exchange(Protocol):
     """The way to responders."""
 
@@ -108,11 +112,19 @@ class Exchange(Protocol):
         """The most bytes that a request may have, headers and body together."""
 
     def request(
-        self, subject: str, request: ExecRequest, until: float, *, send_by: float | None = None
+        self,
+        subject: str,
+        request: ExecRequest,
+        until: float,
+        *,
+        send_by: float | None = None,
+        beaten: Beaten | None = None,
     ) -> Awaitable[ExecReply | None]:
         """Send the request and wait for its reply; None when none came until then.
 
-        It waits for a server to send it to until `send_by` at most, then raises `Unavailable`: it never left.
+        It waits for a server to send it to until `send_by` at most, then raises `Unavailable`: it never left. With
+        `beaten` the request names a subject of its own for heartbeats, and each one that comes there before the end
+        moves `until`; what comes there later changes nothing.
         """
 
 

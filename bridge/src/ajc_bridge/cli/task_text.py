@@ -71,9 +71,16 @@ def first_line(text: str) -> str:
 def event_line(event: Event) -> str:
     """Return an event on one line."""
     from ajc.events import TaskStateChanged  # noqa: PLC0415 - keeps --help quick
+    from ajc.progress import TaskProgressed  # noqa: PLC0415
 
+    said: tuple[str, ...]
     if isinstance(event, TaskStateChanged):
-        error = f"  {first_line(event.last_error)}" if event.last_error else ""
-        clock = f"{datetime.now().astimezone():%H:%M:%S}"
-        return f"{clock}  {event.state or '-':<11} {event.task_type}  {event.task_id}  try {event.tries}{error}"
-    return event.encode().decode()
+        word, said = event.state or "-", (first_line(event.last_error),)
+    elif isinstance(event, TaskProgressed):
+        percent = "" if event.percent is None else f"{event.percent:g} %"
+        word, said = "progress", (percent, first_line(event.message))
+    else:
+        return event.encode().decode()
+    clock = f"{datetime.now().astimezone():%H:%M:%S}"
+    line = f"{clock}  {word:<11} {event.task_type}  {event.task_id}  try {event.tries}"
+    return "  ".join((line, *(text for text in said if text)))

@@ -33,7 +33,7 @@ class Terminated(Struct, frozen=True):
 
 
 class TimedOut(Struct, frozen=True):
-    """No reply (or three missed beats) within the time the handler was given, in nanoseconds.
+    """No reply within the time the handler was given, in nanoseconds.
 
     `at_deadline`: that time was cut short by the task's own deadline, so there is no later try.
     """
@@ -41,6 +41,13 @@ class TimedOut(Struct, frozen=True):
     word: ClassVar[str] = "timed_out"
     waited_ns: int
     at_deadline: bool = False
+
+
+class NoHeartbeat(Struct, frozen=True):
+    """The responder had beaten, and then was silent for so many nanoseconds: three missed beats. It is gone."""
+
+    word: ClassVar[str] = "no_heartbeat"
+    silent_ns: int
 
 
 class NoResponder(Struct, frozen=True):
@@ -102,6 +109,7 @@ Outcome: TypeAlias = (
     | Failed
     | Terminated
     | TimedOut
+    | NoHeartbeat
     | NoResponder
     | Busy
     | Malformed

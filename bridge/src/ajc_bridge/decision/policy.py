@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ajc.duration import MINUTE, SECOND
 from ajc.instant import Instant
@@ -19,16 +20,21 @@ __all__ = [
     "Backoff",
     "QueuePolicy",
     "TimeBudget",
+    "beat_ns",
     "cap",
     "go_bounds",
     "margin_ns",
     "renewal_due",
     "renewal_ns",
     "run_time_ns",
+    "time_after_beat",
     "time_budget",
 ]
 
 MAX_MARGIN_NS = 2 * SECOND
+BEATS_PER_RUN = 3
+"""So three missed beats are one run time: to beat never ends an attempt sooner than not to."""
+MIN_BEAT_NS = SECOND
 MIN_TTL_NS = SECOND
 """The server refuses a shorter `Nats-TTL`."""
 
@@ -106,6 +112,26 @@ def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
         handler_deadline=now.plus(run - margin),
         at_deadline=task.deadline is not None and task.deadline - now <= policy.max_run_time_ns,
     )
+
+
+def beat_ns(policy: QueuePolicy) -> int:
+    """Give how often a responder is asked to beat: a third of the run time, 1 s at least; 0 for not at all.
+
+    Not where nothing is renewed beyond the run time (Go's queue), since more time would outlast the lease; nor where a
+    first beat, a second after the start, would come too late.
+    """
+    if not policy.renews or policy.max_run_time_ns < 2 * MIN_BEAT_NS:
+        return 0
+    return max(policy.max_run_time_ns // BEATS_PER_RUN, MIN_BEAT_NS)
+
+
+def time_after_beat(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
+    """Give the times of an attempt that beats now: a full run time, in which three beats may be missed.
+
+    The task's own deadline ends it as it ends every attempt.
+    """
+    budget = time_budget(task, policy, now)
+    return budget if budget.at_deadline else replace(budget, wait_ns=budget.run_ns)
 
 
 def renewal_ns(policy: QueuePolicy) -> int:

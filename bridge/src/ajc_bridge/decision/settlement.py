@@ -22,6 +22,7 @@ from ajc_bridge.decision.outcome import (
     Failed,
     Interrupted,
     Malformed,
+    NoHeartbeat,
     NoResponder,
     Outcome,
     ResultTooLarge,
@@ -65,10 +66,12 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
         case Terminated():
             return _terminated(active, outcome.text, "terminated", policy, now)
         case TimedOut():
-            text = f"no reply within {format_duration(outcome.waited_ns // MILLISECOND * MILLISECOND)}"
+            text = f"no reply within {_to_milliseconds(outcome.waited_ns)}"
             if outcome.at_deadline:
                 return _expired(active, text, "deadline", policy, now)
             return _failed(active, text, policy, now)
+        case NoHeartbeat():
+            return _failed(active, f"no heartbeat for {_to_milliseconds(outcome.silent_ns)}", policy, now)
         case Malformed():
             return _failed(active, f"malformed reply: {outcome.text}", policy, now)
         case NoResponder():
@@ -94,6 +97,10 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             return _expired(active, ABANDONED_TEXT, "tries", policy, now)
         case _:
             assert_never(outcome)
+
+
+def _to_milliseconds(ns: int) -> str:
+    return format_duration(ns // MILLISECOND * MILLISECOND)
 
 
 def _busy_ns(attempt: Attempt) -> int:

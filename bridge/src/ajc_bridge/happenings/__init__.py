@@ -34,8 +34,10 @@ from ajc_bridge.happenings.queues import (
     SlotsChanged,
 )
 from ajc_bridge.happenings.tasks import (
+    AttemptBeaten,
     AttemptEnded,
     AttemptStarted,
+    BeatIgnored,
     DeadLettered,
     ItemDropped,
     ItemWaits,
@@ -52,8 +54,10 @@ from ajc_bridge.happenings.tasks import (
 )
 
 __all__ = [
+    "AttemptBeaten",
     "AttemptEnded",
     "AttemptStarted",
+    "BeatIgnored",
     "ConfigApplied",
     "ConfigRefused",
     "ConnectFailed",

@@ -61,6 +61,18 @@ class AttemptEnded(Detail, frozen=True, gc=False):
     text: str
 
 
+class AttemptBeaten(Detail, frozen=True, gc=False):
+    """A running attempt's responder gave a sign of life, and perhaps told how far it is (`percent`, `message`)."""
+
+    action: ClassVar[str] = "attempt.beaten"
+    queue: str
+    type: str
+    task_id: str
+    try_number: int
+    percent: int | float | None
+    message: str
+
+
 class TaskSettled(Detail, frozen=True, gc=False):
     """A transition was performed to its end: saved, item answered. `state` is the state saved, "" when none was."""
 
@@ -103,6 +115,18 @@ class ReplyIgnored(Detail, frozen=True, gc=False):
     """A reply that changes nothing. `kind`: late, duplicate or malformed."""
 
     action: ClassVar[str] = "reply.ignored"
+    kind: str
+    type: str
+    task_id: str
+
+
+class BeatIgnored(Detail, frozen=True, gc=False):
+    """A beat that changes nothing. `kind`: over (its attempt has ended), unknown, or malformed.
+
+    Malformed is its body alone: it was a sign of life all the same.
+    """
+
+    action: ClassVar[str] = "beat.ignored"
     kind: str
     type: str
     task_id: str

@@ -13,20 +13,24 @@ import msgspec
 from ajc.connection import Connection
 from ajc.errors import Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
-from ajc_bridge.happenings import ReplyIgnored
-from ajc_bridge.ports import Journal
+from ajc.subjects import beat_prefix
+from ajc_bridge.happenings import BeatIgnored, ReplyIgnored
+from ajc_bridge.ports import Beaten, Journal
 
 _REMEMBERED: Final = 8_192
 _ROOM_SECONDS: Final = 0.05
 
 
 class _Waiting(msgspec.Struct, gc=False):
-    """One request that waits for its reply."""
+    """One request that waits for its reply until `until`, which a beat moves; its timer fires at `due`."""
 
     future: asyncio.Future[ExecReply | None]
     timer: asyncio.TimerHandle
+    due: float
+    until: float
     task_id: str
     type: str
+    beaten: Beaten | None
 
 
 class NatsExchange:
@@ -38,14 +42,18 @@ class NatsExchange:
         self._loop = asyncio.get_running_loop()
         self._inbox = f"{connection.inbox_prefix}.exec.{id(self):x}."
         self._inbox_length = len(self._inbox)
+        self._beats = beat_prefix(secrets.token_hex(8))
+        self._beats_length = len(self._beats)
+        self._beat_line = f"AJ-Heartbeat-Subject: {self._beats}".encode()
         self._table: dict[bytes, _Waiting] = {}
         self._over: dict[bytes, tuple[str, str, str]] = {}
         self._order: deque[bytes] = deque()
         self._limit = connection.max_payload
 
     async def start(self) -> None:
-        """Open the inbox of replies."""
+        """Open the inbox of replies, and that of heartbeats."""
         await self._connection.subscribe_raw(f"{self._inbox}*", self._replied)
+        await self._connection.subscribe_raw(f"{self._beats}*", self._beaten)
 
     @property
     def limit(self) -> int:
@@ -57,32 +65,46 @@ class NatsExchange:
         self._limit = self._connection.max_payload
 
     def request(
-        self, subject: str, request: ExecRequest, until: float, *, send_by: float | None = None
+        self,
+        subject: str,
+        request: ExecRequest,
+        until: float,
+        *,
+        send_by: float | None = None,
+        beaten: Beaten | None = None,
     ) -> Awaitable[ExecReply | None]:
         """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.
 
         Raises `Unavailable` when the request never left.
         """
         if self._connection.connected and self._connection.room:
-            return self._send(subject, request, until)
-        return self._send_later(subject, request, until, until if send_by is None else min(until, send_by))
+            return self._send(subject, request, until, beaten)
+        return self._send_later(subject, request, until, until if send_by is None else min(until, send_by), beaten)
 
-    def _send(self, subject: str, request: ExecRequest, until: float) -> asyncio.Future[ExecReply | None]:
+    def _send(
+        self, subject: str, request: ExecRequest, until: float, beaten: Beaten | None
+    ) -> asyncio.Future[ExecReply | None]:
         # not to be guessed: a responder sees the inbox, and must not answer for others
         name = secrets.token_hex(8)
         token = name.encode()
-        self._connection.publish(subject, request.body, headers=request.headers(), reply=self._inbox + name)
+        headers = request.headers()
+        if beaten is not None:
+            every = request.heartbeat_ms or 0
+            headers = b"%b%b%b\r\nAJ-Heartbeat-Ms: %d\r\n\r\n" % (headers[:-2], self._beat_line, token, every)
+        self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + name)
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
         timer = self._loop.call_at(until, self._give_up, token)
-        self._table[token] = _Waiting(future, timer, request.task_id, request.type)
+        self._table[token] = _Waiting(future, timer, until, until, request.task_id, request.type, beaten)
         return future
 
-    async def _send_later(self, subject: str, request: ExecRequest, until: float, send_by: float) -> ExecReply | None:
+    async def _send_later(
+        self, subject: str, request: ExecRequest, until: float, send_by: float, beaten: Beaten | None
+    ) -> ExecReply | None:
         """Send as soon as there is a server and room in the send buffer."""
         while self._loop.time() < send_by:
             await asyncio.sleep(_ROOM_SECONDS)
             if self._connection.connected and self._connection.room and self._loop.time() < send_by:
-                return await self._send(subject, request, until)
+                return await self._send(subject, request, until, beaten)
         raise Unavailable("no server, or no room in the send buffer, in time")
 
     def _replied(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
@@ -98,8 +120,26 @@ class NatsExchange:
         else:
             waiting.future.set_result(read_reply(headers, body))
 
+    def _beaten(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        token = subject[self._beats_length :]
+        waiting = self._table.get(token)
+        if waiting is None:
+            over = self._over.get(token)
+            self._journal.note(BeatIgnored("unknown", "", "") if over is None else BeatIgnored("over", *over[1:]))
+            return
+        until = None if waiting.beaten is None or waiting.future.done() else waiting.beaten(body)
+        if until is None:
+            self._journal.note(BeatIgnored("over", waiting.type, waiting.task_id))
+        else:
+            waiting.until = until  # its timer looks there when it fires: a flood of beats moves no timers
+
     def _give_up(self, token: bytes) -> None:
-        waiting = self._table.pop(token)
+        waiting = self._table[token]
+        if waiting.until > waiting.due and not waiting.future.done():
+            waiting.due = waiting.until
+            waiting.timer = self._loop.call_at(waiting.until, self._give_up, token)
+            return
+        del self._table[token]
         self._remember(token, "late", waiting)
         if not waiting.future.done():
             waiting.future.set_result(None)

@@ -36,6 +36,12 @@ METRICS: Final[dict[str, MetricDefinition]] = {
     "ajc_bridge_replies_total": MetricDefinition(
         "counter", ("kind",), "Replies that changed nothing, or could not be read: late, duplicate, malformed"
     ),
+    "ajc_bridge_beats_total": MetricDefinition(
+        "counter",
+        ("kind",),
+        "Heartbeats of responders: taken; malformed (taken, but its progress cannot be read); over (its attempt has "
+        "ended); unknown",
+    ),
     "ajc_bridge_retry_after_ignored_total": MetricDefinition(
         "counter", (), "Replies whose AJ-Retry-After-Ms was no number of milliseconds"
     ),

@@ -23,8 +23,8 @@ from ajc_bridge.journal.metric_table import METRICS, MetricDefinition
 
 TYPE_LABELS: Final = 200
 OTHER: Final = "other"
-ANSWERED: Final = frozenset({"succeeded", "failed", "terminated", "timed_out", "malformed", "result_too_large"})
-ERRORS: Final = frozenset({"failed", "terminated", "timed_out", "malformed"})
+ERRORS: Final = frozenset({"failed", "terminated", "timed_out", "no_heartbeat", "malformed"})
+ANSWERED: Final = ERRORS | {"succeeded", "result_too_large"}
 BUCKETS: Final = (
     0.001,
     0.0025,
@@ -122,6 +122,8 @@ class Metrics(Collector):
             happened.TaskParked: self._task_parked,
             happened.ItemDropped: self._item_dropped,
             happened.ReplyIgnored: count("ajc_bridge_replies_total", "kind"),
+            happened.AttemptBeaten: self._beaten,
+            happened.BeatIgnored: count("ajc_bridge_beats_total", "kind"),
             happened.RetryAfterIgnored: count("ajc_bridge_retry_after_ignored_total"),
             happened.Rescued: count("ajc_bridge_rescued_total", "queue", "reason"),
             happened.LeaseLost: count("ajc_bridge_leases_lost_total", "queue"),
@@ -169,6 +171,9 @@ class Metrics(Collector):
             runtime[1] += seconds
             if outcome in ERRORS:
                 self._counts["choria_asyncjobs_handler_error_total"][(detail.queue, label)] += 1
+
+    def _beaten(self, _: happened.AttemptBeaten) -> None:
+        self._counts["ajc_bridge_beats_total"][("taken",)] += 1
 
     def _task_saved(self, detail: happened.TaskSaved) -> None:
         if detail.revision:

@@ -20,9 +20,10 @@ from ajc_bridge.decision.outcome import (
     Terminated,
     TimedOut,
 )
-from ajc_bridge.decision.policy import QueuePolicy, TimeBudget, cap, time_budget
+from ajc_bridge.decision.policy import QueuePolicy, TimeBudget, beat_ns, cap
 from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, RetryAfterIgnored
 from ajc_bridge.pipeline.admit import Admitted
+from ajc_bridge.pipeline.beating import begin
 from ajc_bridge.pipeline.room import HOLD_SECONDS, Room
 from ajc_bridge.ports import Lease, Ports
 
@@ -50,14 +51,13 @@ async def dispatch(
 ) -> Outcome:
     """Send the request, wait for its reply within the attempt's time, and return what came of it."""
     active = admitted.attempt.active
-    started = ports.clock.monotonic()
-    budget = time_budget(active, policy, ports.clock.now())
-    until = started + budget.wait_ns / 1e9
+    beating = begin(ports, policy, lease, active)
+    budget, started, patience = beating.budget, beating.started, beating.until
     request = _request(policy, lease, admitted, budget)
+    beaten = beating if request.heartbeat_ms is not None else None
     subject = exec_policy.subject(active.type)
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
     asked = 0
-    patience = until
     while True:
         if budget.run_ns <= 0:  # the deadline came between the active save and now
             outcome: Outcome = TimedOut(0, at_deadline=True)
@@ -68,7 +68,7 @@ async def dispatch(
         reply = None
         try:
             # never after the lease: the item may have been begun elsewhere by then
-            reply = await ports.exchange.request(subject, request, until, send_by=lease.until)
+            reply = await ports.exchange.request(subject, request, beating.until, send_by=lease.until, beaten=beaten)
         except TooLarge as error:
             # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
             outcome = Malformed(str(error))
@@ -80,7 +80,7 @@ async def dispatch(
         finally:
             room.answered(active.type, busy=reply is not None and reply.kind == "busy")
         if reply is None:
-            outcome = TimedOut(budget.handler_ns, budget.at_deadline)
+            outcome = beating.silent()
             break
         if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + CATCHALL):
             subject = exec_policy.subject(active.type, catchall=True)
@@ -89,7 +89,7 @@ async def dispatch(
         if reply.kind == "busy" and reply.retry_after_ms is None and not lease.lost:
             now = ports.clock.monotonic()
             if asked < REQUESTS_WHILE_BUSY:
-                patience = min(until, now + HOLD_SECONDS)
+                patience = min(beating.until, now + HOLD_SECONDS)
                 continue
             if await room.wait(active.type, patience - now, again=asked > REQUESTS_WHILE_BUSY) and not lease.lost:
                 continue
@@ -114,6 +114,7 @@ async def dispatch(
 
 def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: TimeBudget) -> ExecRequest:
     active = admitted.attempt.active
+    beat = beat_ns(policy)
     return ExecRequest(
         task_id=active.id,
         type=active.type,
@@ -122,6 +123,7 @@ def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: Time
         max_tries=cap(active, policy),
         deadline=budget.handler_deadline,
         timeout_ms=budget.handler_ns // 1_000_000,
+        heartbeat_ms=beat // 1_000_000 if beat else None,
         body=admitted.body,
     )
 
