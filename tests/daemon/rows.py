@@ -122,6 +122,15 @@ TROUBLE = (
     "Bad input: a flood of hostile items and records leaves the queue's other tasks running",
     "Bad input: numbers and texts at their limits",
 )
+CANCEL = (
+    "Cancel: new, waiting, parked and running tasks; no dead letter",
+    "Cancel: a running attempt's slot is free within a second; its late reply is counted and changes nothing",
+    "Cancel: a message there alone cancels nothing: the store's word counts",
+    "Cancel: a bridge that missed the message finds it at its save, and acknowledges the item",
+    "Cancel: never a lost race: a task that completed first stays complete, and the caller learns it",
+    "Cancel: killed between any two steps, the outcome is one of the two, and nothing is left",
+)
 ROWS = (
     *ARRIVALS, *OUTCOMES, *REPLIES, *COUNTING, *LEASES, *HEARTBEATS, *DEAD_LETTERS, *QUEUES, *PROCESS, *TROUBLE,
+    *CANCEL,
 )  # fmt: skip

@@ -104,6 +104,13 @@ def test_the_handlers_time_covers_what_was_answered_or_timed_out() -> None:
         assert page[f'ajc_bridge_attempts_total{{outcome="{word}",queue="Q",type="t"}}'] == 1
 
 
+def test_a_cancelled_attempt_is_counted_by_itself_and_has_no_outcome() -> None:
+    page = noted(happened.AttemptCancelled("Q", "t", "id", 1))
+    assert page['ajc_bridge_attempts_cancelled_total{queue="Q",type="t"}'] == 1
+    assert page["ajc_bridge_handler_seconds_count"] == 0
+    assert not [sample for sample in page if sample.startswith("ajc_bridge_attempts_total")]
+
+
 def test_histograms_count_up_to_their_bounds() -> None:
     page = noted(ended("succeeded", handler_ns=5_000_000), ended("succeeded", handler_ns=5_000_001))
     assert page['ajc_bridge_handler_seconds_bucket{le="0.0025"}'] == 0

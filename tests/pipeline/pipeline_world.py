@@ -13,6 +13,7 @@ from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.backoff import Backoff
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.happenings import Detail
+from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.lane import Lane
@@ -122,6 +123,7 @@ class Bridge:
         self.notes = notes or Notes()
         self.ports = make_ports(server, self.notes)
         self.share = FairShare(slots, self.notes)
+        self.cancellations = Cancellations(self.ports)
         self.lanes: dict[str, Lane] = {}
         self.runs: dict[str, asyncio.Task[None]] = {}
 
@@ -131,7 +133,9 @@ class Bridge:
         rules = QueuePolicy(**given | {"backoff": Backoff("flat", (STEP,))} | policy)
         self.share.add(name, weight, limit)
         end = self.server.work_queue(name)
-        lane = self.lanes[name] = Lane(self.ports, end, rules, ExecPolicy(), self.share)
+        lane = self.lanes[name] = Lane(
+            self.ports, end, rules, ExecPolicy(), self.share, cancellations=self.cancellations
+        )
         end._late = lane.take
         self.runs[name] = asyncio.create_task(lane.run())
         return lane

@@ -150,6 +150,23 @@ async def _is(client: ajc.Client, task_id: str, state: str) -> bool:
     return (await client.load(task_id)).state == state
 
 
+async def test_a_schedule_that_a_bridge_is_about_to_write_is_taken_away(server: Any) -> None:
+    """It has saved the retry, and acknowledges the item once the schedule is stored."""
+    async with queue_of(server) as (client, queue):
+        task = await client.enqueue("a", queue=queue)
+        await change(client, task.id, state="retry", tries=1, next_try_at=Instant.now().plus(3600 * 10**9))
+        running = asyncio.create_task(client.cancel(task.id))
+        await until(lambda: _is(client, task.id, "terminated"))
+        await until(lambda: _has_no_item(client, queue, task.id))
+        await schedule(client, queue, task.id)
+        await running
+        assert not await delayed(client, queue, task.id)
+
+
+async def _has_no_item(client: ajc.Client, queue: str, task_id: str) -> bool:
+    return await item_of(client, queue, task_id) is None
+
+
 @pytest.mark.parametrize("state", FINAL)
 async def test_a_task_that_has_ended_stays_as_it_is_and_the_caller_learns_it(server: Any, state: str) -> None:
     async with queue_of(server) as (client, queue), told(client) as heard:

@@ -27,6 +27,7 @@ from ajc_bridge.config import Config
 from ajc_bridge.following import Following
 from ajc_bridge.http.routes import application
 from ajc_bridge.http.server import HttpServer
+from ajc_bridge.jetstream.cancel_messages import listen_for_cancels
 from ajc_bridge.jetstream.connection import connect_options
 from ajc_bridge.jetstream.dead_letters import JetStreamDeadLetters
 from ajc_bridge.jetstream.delay import JetStreamDelayQueue
@@ -198,7 +199,9 @@ class Daemon:
             journal=self.journal,
             clock=SystemClock(),
         )
-        return store, Serving(connection, store, ports, self.config, self.readiness.expect)
+        serving = Serving(connection, store, ports, self.config, self.readiness.expect)
+        await listen_for_cancels(connection, serving.cancelled)
+        return store, serving
 
     def _state_changed(self, state: State, error: BaseException | None) -> None:
         text = str(error) if error is not None else ""

@@ -16,6 +16,7 @@ from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.jetstream.census import JetStreamCensus
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
+from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.lane import Lane
@@ -42,12 +43,13 @@ class ServedQueue:
         exec_policy: ExecPolicy,
         share: FairShare,
         room: Room,
+        cancellations: Cancellations,
     ) -> None:
         self.name = info.name
         self.info = info
         self._share = share
         self._queue = JetStreamWorkQueue(connection, info.name, info.lease_ns)
-        self._lane = Lane(ports, self._queue, policy, exec_policy, share, room=room)
+        self._lane = Lane(ports, self._queue, policy, exec_policy, share, room=room, cancellations=cancellations)
         self.census = JetStreamCensus(connection, store, info.name)
         self._exhausted = ExhaustedItems(ports, self.census, lambda: self._lane.policy)
         self._advisories: Subscription | None = None

@@ -20,6 +20,7 @@ from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
+from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.rescue import OrphanedTasks, look_again_in
@@ -52,6 +53,7 @@ class Serving:
         self._expect = expect
         self._share = FairShare(config.bridge.concurrency, ports.journal)
         self._room = Room()
+        self._cancellations = Cancellations(ports)
         self._served: dict[str, ServedQueue] = {}
         self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
@@ -71,6 +73,10 @@ class Serving:
 
     def _all(self) -> list[ServedQueue]:
         return [*self._served.values(), *self._leaving]
+
+    def cancelled(self, task_id: str) -> None:
+        """Take note that somebody says this task is cancelled."""
+        self._cancellations.named(task_id)
 
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
@@ -124,6 +130,7 @@ class Serving:
             exec_policy=exec_policy,
             share=self._share,
             room=self._room,
+            cancellations=self._cancellations,
         )
         await served.open()
         return served, created

@@ -73,7 +73,8 @@ class _Cancel:
         self._loop = asyncio.get_running_loop()
         self._give_up = self._loop.time() + timeout
         self._sent = b""
-        self._saved = False
+        self._before: Task | None = None
+        """What our save ended; None when the task was cancelled before."""
 
     async def run(self) -> Task:
         reach("cancel.begin")
@@ -88,12 +89,13 @@ class _Cancel:
         """Save, or find that it is saved. May be asked again after any error."""
         while True:
             record = await read_task(self._connection, self._task_id, timeout=ANSWER_SECONDS)
-            if record.data == self._sent:
-                self._saved = True  # by us; the answer was lost
+            if record.data == self._sent:  # our own save, whose answer was lost
                 announce(self._connection, record.task)
                 return record
             if is_cancelled(record.task):
+                self._before = None
                 return record
+            self._before = record.task
             task = cancelled(record.task, self._text, self._now)
             try:
                 revision = await self._write(task, record.revision)
@@ -108,7 +110,6 @@ class _Cancel:
                     raise
                 self._text = self._text[: _SHORT_TEXT - 1] + "…" if len(self._text) > _SHORT_TEXT else cancel_text("")
                 continue
-            self._saved = True
             reach("cancel.saved")
             announce(self._connection, task)
             reach("cancel.event_sent")
@@ -132,17 +133,20 @@ class _Cancel:
     async def _purge(self, task: Task) -> None:
         """Remove its schedule and its item, wherever they are.
 
-        Whoever ended an unfinished task looks again for a moment while nothing is found: it had an item.
+        An unfinished task had one of the two, and one that waits for its time a schedule, which its bridge may be about
+        to write while it holds the item: whoever ended it looks again for a moment until that is found.
         """
-        until = self._loop.time() + (_LOOK_SECONDS if self._saved else 0.0)
+        before = self._before
+        until = self._loop.time() + (_LOOK_SECONDS if before is not None else 0.0)
+        waits = before is not None and before.next_try_at is not None and before.next_try_at > self._now
         pause = _FIRST_LOOK
         while True:
-            found = await self._purge_delayed("S")
+            scheduled = await self._purge_delayed("S")
             # a fired one may have been copied into its queue already: only the queue's own answer ends the search
             await self._purge_delayed("F")
             reach("cancel.schedule_purged")
-            found += await self._purge_item(task.queue)
-            if found or self._loop.time() >= until:
+            queued = await self._purge_item(task.queue)
+            if scheduled or (queued and not waits) or self._loop.time() >= until:
                 return
             await asyncio.sleep(pause)
             pause *= 2

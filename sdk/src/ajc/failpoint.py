@@ -40,6 +40,7 @@ POINTS: Final = (
     "cancel.schedule_purged",
     "cancel.item_purged",
     "cancel.told",
+    "cancel.found",
 )
 """Every fail point of both distributions, in the order in which a task meets them."""
 

@@ -35,6 +35,7 @@ from ajc_bridge.happenings.queues import (
 )
 from ajc_bridge.happenings.tasks import (
     AttemptBeaten,
+    AttemptCancelled,
     AttemptEnded,
     AttemptStarted,
     BeatIgnored,
@@ -55,6 +56,7 @@ from ajc_bridge.happenings.tasks import (
 
 __all__ = [
     "AttemptBeaten",
+    "AttemptCancelled",
     "AttemptEnded",
     "AttemptStarted",
     "BeatIgnored",

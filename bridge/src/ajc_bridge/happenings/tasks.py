@@ -73,6 +73,16 @@ class AttemptBeaten(Detail, frozen=True, gc=False):
     message: str
 
 
+class AttemptCancelled(Detail, frozen=True, gc=False):
+    """Somebody cancelled the task while its attempt ran here: nothing of it is saved, and its item is acknowledged."""
+
+    action: ClassVar[str] = "attempt.cancelled"
+    queue: str
+    type: str
+    task_id: str
+    try_number: int
+
+
 class TaskSettled(Detail, frozen=True, gc=False):
     """A transition was performed to its end: saved, item answered. `state` is the state saved, "" when none was."""
 

@@ -51,6 +51,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.AttemptStarted: Line("debug", "attempt started"),
     happened.AttemptBeaten: Line("debug", "responder gave a sign of life"),
     happened.AttemptEnded: Line("debug", "attempt ended"),
+    happened.AttemptCancelled: Line("debug", "task was cancelled while its attempt ran"),
     happened.TaskSaved: Line("debug", "task saved"),
     happened.TaskSettled: Line("debug", "task settled"),
     happened.TaskParked: Line("warn", "nobody could take the task; it waits, no try is used", 1),

@@ -26,6 +26,9 @@ METRICS: Final[dict[str, MetricDefinition]] = {
     "ajc_bridge_attempts_total": MetricDefinition(
         "counter", ("queue", "type", "outcome"), "Attempts that ended, by outcome"
     ),
+    "ajc_bridge_attempts_cancelled_total": MetricDefinition(
+        "counter", ("queue", "type"), "Attempts whose task somebody cancelled while they ran"
+    ),
     "ajc_bridge_slots": MetricDefinition("gauge", ("state",), "Slots: busy with an attempt, pulling an item, free"),
     "ajc_bridge_parked": MetricDefinition(
         "gauge",

@@ -112,6 +112,7 @@ class Metrics(Collector):
         count = self._counter
         return {
             happened.AttemptEnded: self._attempt_ended,
+            happened.AttemptCancelled: self._attempt_cancelled,
             happened.TaskSaved: self._task_saved,
             happened.SaveFailed: count("choria_asyncjobs_task_update_error_total"),
             happened.RevisionConflict: self._revision_conflict,
@@ -174,6 +175,10 @@ class Metrics(Collector):
 
     def _beaten(self, _: happened.AttemptBeaten) -> None:
         self._counts["ajc_bridge_beats_total"][("taken",)] += 1
+
+    def _attempt_cancelled(self, detail: happened.AttemptCancelled) -> None:
+        label = self._types.of(detail.type)
+        self._counts["ajc_bridge_attempts_cancelled_total"][(detail.queue, label)] += 1
 
     def _task_saved(self, detail: happened.TaskSaved) -> None:
         if detail.revision:

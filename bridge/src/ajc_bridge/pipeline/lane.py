@@ -9,13 +9,15 @@ import anyio
 
 from ajc.errors import Unavailable
 from ajc.failpoint import reach
+from ajc.task import Task
 from ajc_bridge.decision.admission import hand_back
 from ajc_bridge.decision.outcome import Busy, Interrupted, Outcome, ResultTooLarge, Succeeded
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import Attempt, decide
 from ajc_bridge.decision.transition import Transition
-from ajc_bridge.happenings import Pulled, PullFailed, Trouble
+from ajc_bridge.happenings import AttemptCancelled, Pulled, PullFailed, Trouble
 from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item, make_arrival
+from ajc_bridge.pipeline.cancellations import Cancellations, found_cancelled
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
 from ajc_bridge.pipeline.fair_share import FairShare, Grant
 from ajc_bridge.pipeline.keepalive import Keepalive
@@ -44,6 +46,7 @@ class Lane:
         share: FairShare,
         *,
         room: Room | None = None,
+        cancellations: Cancellations | None = None,
     ) -> None:
         self.policy = policy
         self.exec_policy = exec_policy
@@ -51,6 +54,7 @@ class Lane:
         self._queue = queue
         self._share = share
         self._room = room or Room()
+        self._cancellations = cancellations or Cancellations(ports)
         self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._dispatching: set[int] = set()
@@ -192,9 +196,10 @@ class Lane:
             elif admitted is None or self._is_over(lease):
                 return  # the item comes again, here or elsewhere: to begin now would be to do it twice
             else:
-                task_id = admitted.attempt.active.id
+                task_id, attempt = admitted.attempt.active.id, self._tasks[key]
                 try:
                     self._dispatching.add(key)
+                    self._cancellations.begin(task_id, attempt)
                     if self._keepalive.short(lease):
                         await self._keepalive.renew(lease)
                         if self._is_over(lease):
@@ -203,14 +208,21 @@ class Lane:
                     if not self._interrupting:
                         outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted, room=self._room)
                 except asyncio.CancelledError:
-                    if not self._interrupting:
+                    cancelled = self._cancellations.ended(attempt)
+                    if not cancelled and not self._interrupting:
                         raise
-                    self._tasks[key].uncancel()
+                    attempt.uncancel()
+                    if cancelled:
+                        self._drop_cancelled(lease, admitted.attempt.active)
+                        return
                     outcome = Interrupted()
                 finally:
                     self._dispatching.discard(key)
+                    self._cancellations.leave(task_id, attempt)
                 transition = self._decide(admitted, outcome, policy)
-            await settle(ports, self._queue, lease, task_id, transition, revision=admitted.revision)
+            settled = await settle(ports, self._queue, lease, task_id, transition, revision=admitted.revision)
+            if not settled and transition.task is not None and await found_cancelled(ports, task_id):
+                self._drop_cancelled(lease, transition.task)
         except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon; its item comes again)
             ports.journal.note(Trouble(f"item {lease.subject_id}", f"{type(error).__name__}: {error}"))
         finally:
@@ -219,6 +231,12 @@ class Lane:
             self._share.finish(self._queue.queue)
             if not self._tasks:
                 self._idle.set()
+
+    def _drop_cancelled(self, lease: Lease, task: Task) -> None:
+        """Let the item go of a task that the store says is cancelled: what came of the attempt is not saved."""
+        reach("cancel.found")
+        self._queue.ack(lease)
+        self._ports.journal.note(AttemptCancelled(lease.queue, task.type, task.id, task.tries))
 
     def _is_over(self, lease: Lease) -> bool:
         return lease.lost or self._ports.clock.monotonic() >= lease.until

@@ -1,0 +1,20 @@
+"""What is told on `ajc.cancel.*`: that somebody has cancelled a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ajc.connection import Connection, Subscription
+from ajc.subjects import CANCEL_SUBJECTS
+
+_START: Final = len(CANCEL_SUBJECTS) - 1
+
+
+async def listen_for_cancels(connection: Connection, named: Callable[[str], None]) -> Subscription:
+    """Hand the id that each message names to `named`: any token, by anybody. One subscription for all queues."""
+
+    def heard(subject: bytes, _reply: bytes, _body: bytes, _headers: bytes | None) -> None:
+        named(subject[_START:].decode("utf-8", "replace"))
+
+    return await connection.subscribe_raw(CANCEL_SUBJECTS, heard)
