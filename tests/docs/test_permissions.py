@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from doc_blocks import blocks
 
 import ajc
 from ajc import subjects
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.errors import AjcError, Unavailable
-
-OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
-ROLES = ("admin", "enqueuer", "bridge", "responder")
 
 RESPONDER = """
 import ajc
@@ -46,28 +40,6 @@ discard = ["expired"]
 [http]
 listen = "off"
 """
-
-
-@pytest.fixture
-def feature_flags() -> str:
-    return ""
-
-
-@pytest.fixture
-def roles(make_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature_flags: str) -> str:
-    """A server with the documented permissions, and a context for each role."""
-    text = next(block.text for block in blocks(OPERATIONS) if block.file == "nats-server.conf")
-    kept = [line for line in text.splitlines() if not line.startswith(("listen:", "jetstream"))]
-    for role in ROLES:
-        monkeypatch.setenv(f"{role.upper()}_PASSWORD", f"secret-{role}")
-    server = make_server("\n".join([*kept, feature_flags]))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    contexts = tmp_path / "nats" / "context"
-    contexts.mkdir(parents=True)
-    for role in ROLES:
-        found = {"url": server.url, "user": role, "password": f"secret-{role}", "inbox_prefix": f"_INBOX_{role}"}
-        (contexts / f"{role}.json").write_text(json.dumps(found))
-    return str(server.folder / "server.log")
 
 
 async def make_queue() -> None:
@@ -145,19 +117,33 @@ FORBIDDEN = {
         "$JS.API.STREAM.DELETE.CHORIA_AJ_TASKS",
         "$JS.API.STREAM.PURGE.CHORIA_AJ_DLQ",
         "_INBOX_enqueuer.x",
+        "ajc.cancel.x",
+        "$SRV.PING",
     ),
     "responder": (
         "CHORIA_AJ.T.x",
         "CHORIA_AJ.Q.EMAIL.x",
         "ajc.exec.email:new",
         "_INBOX_bridge.x",
+        "_INBOX_bridge.exec.0.0",
+        "ajc.cancel.x",
+        "ajc.beat.x",
+        "CHORIA_AJ.E.task_progress.x",
+        "$SRV.PING",
         "$JS.API.INFO",
     ),
 }
 DEAF = {
     "enqueuer": ("ajc.exec.email:new", "_INBOX_bridge.>", "_INBOX.>", "CHORIA_AJ.T.*"),
     "bridge": ("_INBOX_enqueuer.>", "CHORIA_AJ.E.>", ">"),
-    "responder": ("ajc.exec.email:new", "ajc.exec.other", "_INBOX_bridge.>", "CHORIA_AJ.T.*"),
+    "responder": (
+        "ajc.exec.email:new",
+        "ajc.exec.other",
+        "ajc.exec.>",
+        "ajc.beat.>",
+        "_INBOX_bridge.>",
+        "CHORIA_AJ.T.*",
+    ),
 }
 
 
