@@ -13,8 +13,11 @@ import pytest
 from command_line import CommandLine, told, until
 
 from ajc.client import connect
+from ajc.entry import announce
 from ajc.errors import TaskFailed
-from ajc.subjects import dlq_subject
+from ajc.instant import Instant
+from ajc.progress import Progress, TaskProgressed
+from ajc.subjects import dlq_subject, progress_subject
 from ajc.task import Task
 from ajc.task_records import read_task, save_task
 
@@ -234,6 +237,44 @@ def test_watch_shows_events_as_they_come(cli: CommandLine, queue: str, kind: str
         if event["task_id"] == task_id:
             break
     assert (event["type"], event["state"]) == ("io.choria.asyncjobs.v1.task_state", "new")
+
+
+@pytest.mark.rule("EXEC-27")
+def test_watch_shows_progress(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    as_json, as_lines = cli.start("task", "watch", task_id, "--json"), cli.start("task", "watch", task_id)
+    for watching in (as_json, as_lines):
+        told(watching, "watching")
+
+    async def tell() -> None:
+        async with connect(cli.url) as client:
+            for said in (Progress(50, "page 3\nof 6"), Progress(99.5), Progress(None, "bound")):
+                event = TaskProgressed.of(task_id, said, Instant.now(), queue=queue, task_type=kind, tries=1)
+                client.connection.publish(progress_subject(task_id), event.encode())
+            await client.connection.flush()
+            record = await read_task(client.connection, task_id)
+            ended = record.task.replace(state="complete")
+            await save_task(client.connection, ended, record.revision)
+            announce(client.connection, ended)
+
+    asyncio.run(tell())
+    assert (as_json.wait(20), as_lines.wait(20)) == (0, 0)
+    assert as_json.stdout is not None
+    assert as_lines.stdout is not None
+    events = [json.loads(line) for line in as_json.stdout.read().splitlines()]
+    assert [(event.get("percent"), event.get("message")) for event in events[:3]] == [
+        (50, "page 3\nof 6"),
+        (99.5, None),
+        (None, "bound"),
+    ]
+    assert events[3]["state"] == "complete"
+    lines = as_lines.stdout.read().decode().splitlines()
+    assert [re.sub(r"^\S+ +", "", line) for line in lines] == [
+        f"progress    {kind}  {task_id}  try 1  50 %  page 3",
+        f"progress    {kind}  {task_id}  try 1  99.5 %",
+        f"progress    {kind}  {task_id}  try 1  bound",
+        f"complete    {kind}  {task_id}  try 0",
+    ]
 
 
 def test_wait_tells_how_the_task_ended(cli: CommandLine, queue: str, kind: str) -> None:

@@ -108,8 +108,8 @@ async def test_a_request_without_beats_names_no_subject_for_them(ports_under_tes
         assert seen[0].heartbeat_subject is None
 
 
+@pytest.mark.rule("EXEC-26")
 async def test_each_beat_moves_the_end(ports_under_test: Opens) -> None:
-    """EXEC-26."""
     async with ports_under_test() as world:
         subject = f"ajc.exec.{unique('t')}"
         seen: list[ExecRequest] = []

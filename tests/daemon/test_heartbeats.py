@@ -67,9 +67,10 @@ async def beating(world: World, responder: Responder, body: bytes = b"", every: 
         going.cancel()
 
 
+@pytest.mark.rule("EXEC-23")
 @row("Heartbeats: what a request offers")
 async def test_where_and_how_often_a_responder_is_asked_to_beat(site, kind):
-    """EXEC-23: the subject has two tokens, the last that of the reply's inbox; each attempt has its own."""
+    """The subject has two tokens, the last that of the reply's inbox; each attempt has its own."""
     async with site.world() as world:
         responder = await world.serve(kind, [failed("again"), done()])
         task = await world.run(kind)
@@ -84,9 +85,9 @@ async def test_where_and_how_often_a_responder_is_asked_to_beat(site, kind):
         assert responder.last.header("AJ-Heartbeat-Subject") is None  # a run time of 1 s: too short to beat in
 
 
+@pytest.mark.rule("EXEC-26")
 @row("Heartbeats: each gives a full run time from now on, and the lease goes on being renewed")
 async def test_a_job_longer_than_its_run_time_completes_with_one_try(either_site, kind):
-    """EXEC-26."""
     async with either_site.world() as world:
         responder = await world.serve(kind, [None])
         task = await world.run(kind, queue="BEAT")
@@ -111,9 +112,9 @@ async def test_a_job_longer_than_its_run_time_completes_with_one_try(either_site
         assert world.bridge.logs("beat.ignored", kind="over", task_id=task.id)
 
 
+@pytest.mark.rule("EXEC-28")
 @row("Heartbeats: once beaten, three missed beats end the attempt as failed")
 async def test_a_responder_killed_in_the_middle_is_found_within_three_beats(site, kind):
-    """EXEC-28."""
     async with site.world() as world:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", BEATING, site.url, kind, stdout=asyncio.subprocess.PIPE
@@ -137,9 +138,9 @@ async def test_a_responder_killed_in_the_middle_is_found_within_three_beats(site
             await process.wait()
 
 
+@pytest.mark.rule("EXEC-26")
 @row("Heartbeats: none goes past the task's own deadline")
 async def test_beats_do_not_move_the_tasks_deadline(site, kind):
-    """EXEC-26."""
     async with site.world() as world:
         responder = await world.serve(kind, [None])
         deadline = Instant.now().plus(5 * SECOND)
@@ -154,6 +155,7 @@ async def test_beats_do_not_move_the_tasks_deadline(site, kind):
         assert headers.get("AJ-Dlq-Reason") == "deadline"
 
 
+@pytest.mark.rule("EXEC-27")
 @row("Heartbeats: junk harms nobody and is counted")
 @pytest.mark.parametrize(
     "body",
@@ -161,7 +163,6 @@ async def test_beats_do_not_move_the_tasks_deadline(site, kind):
     ids=["json", "percent", "binary", "deep", "huge", "infinite"],
 )
 async def test_junk_is_a_sign_of_life_and_no_progress(site, kind, body):
-    """EXEC-27."""
     async with site.world() as world:
         responder = await world.serve(kind, [None])
         task = await world.run(kind, queue="BEAT")
@@ -178,9 +179,9 @@ async def test_junk_is_a_sign_of_life_and_no_progress(site, kind, body):
         assert (await world.settled(task, "complete")).tries == 1
 
 
+@pytest.mark.rule("EXEC-27")
 @row("Progress: an event within a second, ten a second at most, the last one before the end, stored nowhere")
 async def test_progress_is_seen_by_those_who_watch(site, kind):
-    """EXEC-27."""
     async with site.world() as world, ajc.connect(site.url) as client:
         responder = await world.serve(kind, [None])
         task = world.task(kind, queue="BEAT")

@@ -127,8 +127,9 @@ def test_how_often_a_responder_is_asked_to_beat(run: int, renews: bool, expected
     assert beat_ns(make_policy(max_run_time_ns=run, renews=renews)) == expected
 
 
+@pytest.mark.rule("EXEC-26")
+@pytest.mark.rule("EXEC-28")
 def test_a_beat_gives_a_full_run_time_and_three_missed_ones_end_it() -> None:
-    """EXEC-26, EXEC-28."""
     assert time_after_beat(make_task(), make_policy(max_run_time_ns=30 * SECOND), NOW) == TimeBudget(
         run_ns=30 * SECOND,
         handler_ns=28 * SECOND,
@@ -138,8 +139,8 @@ def test_a_beat_gives_a_full_run_time_and_three_missed_ones_end_it() -> None:
     )
 
 
+@pytest.mark.rule("EXEC-26")
 def test_a_beat_gives_no_time_past_the_tasks_own_deadline() -> None:
-    """EXEC-26."""
     task = make_task(deadline=after(10 * SECOND))
     assert time_after_beat(task, make_policy(), NOW) == time_budget(task, make_policy(), NOW)
     assert time_after_beat(task, make_policy(), NOW).at_deadline

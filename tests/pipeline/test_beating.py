@@ -41,8 +41,8 @@ async def attempt(pipe: Pipe, **fields: object) -> Outcome:
     return await dispatch(pipe.ports, pipe.policy, ExecPolicy(), lease, admitted, room=Room())
 
 
+@pytest.mark.rule("EXEC-26")
 async def test_a_job_of_five_minutes_on_a_run_time_of_ten_seconds_takes_one_try() -> None:
-    """EXEC-26."""
     pipe = Pipe(lease_ns=RUN)
     pipe.exchange.answer(SUBJECT, beats(pipe, 100, 3.0))
     pipe.enqueue()
@@ -61,8 +61,8 @@ async def test_a_job_of_five_minutes_on_a_run_time_of_ten_seconds_takes_one_try(
     assert_at_rest(bridge.share)
 
 
+@pytest.mark.rule("EXEC-28")
 async def test_a_responder_that_is_gone_after_beating_is_found_after_three_missed_beats() -> None:
-    """EXEC-28."""
     pipe = Pipe(max_run_time_ns=RUN)
     pipe.exchange.answer(SUBJECT, beats(pipe, 7, 3.0, reply=None))
     began = pipe.now()
@@ -79,8 +79,8 @@ async def test_one_that_never_beat_has_the_time_it_always_had() -> None:
     assert abs(pipe.now() - began - 9_500_000_000) < SECOND // 100
 
 
+@pytest.mark.rule("EXEC-26")
 async def test_beats_give_no_time_past_the_tasks_own_deadline() -> None:
-    """EXEC-26."""
     pipe = Pipe(max_run_time_ns=RUN)
     pipe.exchange.answer(SUBJECT, beats(pipe, 100, 3.0))
     began = pipe.now()
@@ -91,8 +91,8 @@ async def test_beats_give_no_time_past_the_tasks_own_deadline() -> None:
     assert 24 * SECOND < pipe.now() - began < 25 * SECOND
 
 
+@pytest.mark.rule("EXEC-27")
 async def test_progress_is_told_with_the_beat() -> None:
-    """EXEC-27."""
     pipe = Pipe(max_run_time_ns=RUN)
     body = b'{"percent": 12.5, "message": "half\\u0007 of a quarter", "more": [1]}'
     pipe.exchange.answer(SUBJECT, beats(pipe, 1, body=body))
@@ -100,9 +100,9 @@ async def test_progress_is_told_with_the_beat() -> None:
     assert pipe.notes.of(AttemptBeaten) == [AttemptBeaten("Q", "kind", "t1", 1, 12.5, "half of a quarter")]
 
 
+@pytest.mark.rule("EXEC-27")
 @pytest.mark.parametrize("body", [b"{", b'{"percent": 101}', b"\xff", b"x" * 1_000_000])
 async def test_junk_is_a_sign_of_life_and_no_progress(body: bytes) -> None:
-    """EXEC-27."""
     pipe = Pipe(max_run_time_ns=RUN)
     pipe.exchange.answer(SUBJECT, beats(pipe, 10, body=body))
     assert await attempt(pipe) == Succeeded(b'"done"')
@@ -110,6 +110,7 @@ async def test_junk_is_a_sign_of_life_and_no_progress(body: bytes) -> None:
     assert pipe.notes.of(AttemptBeaten) == []
 
 
+@pytest.mark.rule("EXEC-27")
 async def test_beats_after_the_reply_change_nothing() -> None:
     pipe = Pipe(max_run_time_ns=RUN)
     pipe.exchange.answer(SUBJECT, SUCCESS)

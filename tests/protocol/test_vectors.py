@@ -1,4 +1,4 @@
-"""The golden vectors of docs/protocol/vectors against both readers: of requests, and of replies."""
+"""The golden vectors of docs/protocol/vectors against the readers of requests, of replies, and of beats."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ajc.errors import MalformedTask
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.headers import encode_headers, parse_headers
 from ajc.instant import Instant
+from ajc.progress import NOTHING_SAID, Progress, read_beat
 from ajc.task import Task
 
 REQUESTS, REPLIES = cases("requests"), cases("replies")
@@ -92,3 +93,14 @@ def test_pairs_and_block_say_the_same(case: dict[str, Any]) -> None:
     pairs = [(name, value.strip(" \t")) for name, value in case["headers"]]
     assert list(parse_headers(block).items) == pairs
     assert parse_headers(encode_headers(pairs)).get("AJ-Task-Id") == parse_headers(block).get("AJ-Task-Id")
+
+
+@pytest.mark.rule("EXEC-27")
+@pytest.mark.parametrize("case", cases("beats"), ids=named)
+def test_a_beat_is_read(case: dict[str, Any]) -> None:
+    said = read_beat(data(case["body_base64"]) or b"")
+    if case["means"] == "junk":
+        assert said is None
+    else:
+        assert said == Progress(case["percent"], case["message"] or "")
+        assert (said == NOTHING_SAID) == (case["means"] == "beat")

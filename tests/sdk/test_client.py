@@ -13,9 +13,17 @@ from sdk_world import change, connected, item_of, queue_of, unique, until
 import ajc
 from ajc.headers import encode_headers
 from ajc.instant import Instant
+from ajc.progress import Progress
 from ajc.result import Result
 from ajc.stored_message import last_message
-from ajc.subjects import delay_fire_subject, delay_schedule_subject, dlq_subject, item_subject, task_subject
+from ajc.subjects import (
+    delay_fire_subject,
+    delay_schedule_subject,
+    dlq_subject,
+    item_subject,
+    progress_subject,
+    task_subject,
+)
 
 
 async def finish(client: ajc.Client, task_id: str, value: bytes = b"done") -> None:
@@ -140,6 +148,11 @@ async def test_watch_of_one_task_and_its_end(server: Any) -> None:
         event = await anext(aiter(events))
         assert isinstance(event, ajc.TaskStateChanged)
         assert event.task_id == mine
+        said = Progress(50, "half")
+        for task_id in (unique(), mine):
+            event = ajc.TaskProgressed.of(task_id, said, ajc.Instant.now(), queue=queue, task_type="a", tries=1)
+            client.connection.publish(progress_subject(task_id), event.encode())
+        assert await anext(aiter(events)) == event
         await events.close()
         assert [found async for found in events] == []
 

@@ -20,6 +20,7 @@ from ajc.subjects import all_events_subject, progress_subject
 NOW = Instant.parse("2026-01-02T03:04:05.9Z")
 
 
+@pytest.mark.rule("EXEC-27")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -33,10 +34,10 @@ NOW = Instant.parse("2026-01-02T03:04:05.9Z")
     ],
 )
 def test_a_beat_that_can_be_read(body: bytes, said: Progress) -> None:
-    """EXEC-27."""
     assert read_beat(body) == said
 
 
+@pytest.mark.rule("EXEC-27")
 @pytest.mark.parametrize(
     "body",
     [
@@ -58,7 +59,6 @@ def test_a_beat_that_can_be_read(body: bytes, said: Progress) -> None:
     ],
 )
 def test_a_beat_that_says_nothing_that_can_be_read(body: bytes) -> None:
-    """EXEC-27."""
     assert read_beat(body) is None
 
 
