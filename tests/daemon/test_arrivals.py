@@ -113,6 +113,7 @@ async def test_a_record_that_cannot_be_decoded_is_a_dead_letter(site, data):
 @pytest.mark.parametrize(
     "type_", ["", "a.b", "*", ">", "a.>", "a b", "tab\there", "new\r\nline", "x" * 129, "naïve", "$JS.API.INFO", "\x00"]
 )
+@pytest.mark.rule("EXEC-3")
 async def test_an_illegal_type_is_terminated_and_makes_no_subject(site, type_):
     async with site.world() as world:
         seen: list[str] = []
@@ -358,6 +359,8 @@ async def test_what_we_do_not_know_of_a_record_survives(site, kind):
         assert b'"2150-01-01T02:00:00.123456789+02:00"' in stored
 
 
+@pytest.mark.rule("EXEC-4")
+@pytest.mark.rule("EXEC-8")
 async def test_the_request_is_the_stored_active_revision_byte_for_byte(site, kind):
     async with site.world() as world:
         held: list[bytes] = []

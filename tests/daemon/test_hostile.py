@@ -30,6 +30,7 @@ HOSTILE_REPLIES = "Bad input: replies with huge, broken or lying headers end an 
     ],
     ids=["long", "many", "controls", "long-name", "server-headers", "zeros", "empty-block", "one-byte", "fake-503"],
 )
+@pytest.mark.rule("EXEC-17")
 async def test_hostile_replies(either_site, kind, reply, state):
     async with either_site.world() as world:
         await world.serve(kind, [reply])
@@ -44,6 +45,7 @@ async def test_hostile_replies(either_site, kind, reply, state):
 
 
 @row(HOSTILE_REPLIES)
+@pytest.mark.rule("EXEC-37")
 async def test_replies_to_inboxes_that_were_not_asked(either_site, kind):
     async with either_site.world() as world:
         before = world.bridge.metric("ajc_bridge_replies_total", kind="late")

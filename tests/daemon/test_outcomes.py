@@ -23,6 +23,7 @@ def payload_of(task: Task) -> bytes:
 
 
 @row('result (any reply that no rule below matches; an empty body is a result: `""`)')
+@pytest.mark.rule("EXEC-10")
 async def test_a_result_completes_the_task(either_site, kind):
     async with either_site.world() as world:
         responder = await world.serve(kind, [done(b"\x00\xffbytes")])
@@ -45,6 +46,7 @@ async def test_a_result_completes_the_task(either_site, kind):
 
 
 @row('result (any reply that no rule below matches; an empty body is a result: `""`)')
+@pytest.mark.rule("EXEC-10")
 async def test_an_empty_reply_is_the_empty_text(either_site, kind):
     async with either_site.world() as world:
         await world.serve(kind, [done(b"")])
@@ -57,6 +59,8 @@ async def test_an_empty_reply_is_the_empty_text(either_site, kind):
 @pytest.mark.parametrize(
     "lines", [["X-Other: 1"], ["AJ-Error:", "AJ-Terminate:   ", "AJ-Busy: "], ["AJ-Retry-After-Ms: 50"]]
 )
+@pytest.mark.rule("EXEC-5")
+@pytest.mark.rule("EXEC-6")
 async def test_other_headers_and_blank_values_are_a_result(either_site, kind, lines):
     async with either_site.world() as world:
         await world.serve(kind, [raw(*lines, body=b"fine")])
@@ -74,6 +78,8 @@ async def test_a_success_removes_the_last_error(either_site, kind):
 
 
 @row("`AJ-Terminate`")
+@pytest.mark.rule("EXEC-13")
+@pytest.mark.rule("EXEC-17")
 async def test_terminate_ends_the_task_with_a_dead_letter(either_site, kind):
     async with either_site.world() as world:
         await world.serve(
@@ -91,6 +97,8 @@ async def test_terminate_ends_the_task_with_a_dead_letter(either_site, kind):
 
 @row("`AJ-Error`, `Nats-Service-Error`, tries left")
 @pytest.mark.parametrize("name", ["AJ-Error", "Nats-Service-Error", "aj-ERROR"])
+@pytest.mark.rule("EXEC-11")
+@pytest.mark.rule("EXEC-17")
 async def test_an_error_is_a_retry_by_the_queues_policy(either_site, kind, name):
     async with either_site.world() as world:
         await world.serve(kind, [raw(f"{name}: boom", body=b"ignored")])
@@ -161,6 +169,7 @@ async def test_no_reply_in_time_is_an_error(either_site, kind):
 
 
 @row("timed out")
+@pytest.mark.rule("EXEC-37")
 async def test_a_late_reply_changes_nothing_and_is_counted(either_site, kind):
     async with either_site.world() as world:
         responder = await world.serve(kind, [None])
@@ -201,6 +210,7 @@ async def test_a_deadline_that_comes_during_the_attempt_expires_the_task_at_once
     ],
     ids=["404", "200", "no-colon", "http", "binary"],
 )
+@pytest.mark.rule("EXEC-17")
 async def test_a_reply_that_cannot_be_parsed_is_an_error(either_site, kind, reply):
     async with either_site.world() as world:
         await world.serve(kind, [reply])
@@ -212,6 +222,7 @@ async def test_a_reply_that_cannot_be_parsed_is_an_error(either_site, kind, repl
 
 
 @row("result does not fit")
+@pytest.mark.rule("EXEC-18")
 async def test_a_result_that_does_not_fit_is_final(either_site, kind):
     async with either_site.world() as world:
         await world.serve(kind, [done(b"x" * 60_000)])  # base64 makes 80,000 of it, and 65,536 fit
@@ -260,6 +271,7 @@ async def test_a_task_that_fits_with_its_end_but_not_with_its_request_is_termina
 
 
 @row("nobody there (503)")
+@pytest.mark.rule("EXEC-40")
 async def test_nobody_there_parks_the_task_until_somebody_comes(either_site, kind):
     async with either_site.world() as world:
         before = world.bridge.metric("ajc_bridge_parked", type=kind)
@@ -294,6 +306,7 @@ async def test_nobody_there_after_a_failure_leaves_a_retry_as_it_was(either_site
 
 
 @row("`AJ-Busy`")
+@pytest.mark.rule("EXEC-39")
 async def test_busy_is_asked_again_at_once_then_room_is_searched_for_and_then_it_is_parked(either_site, kind):
     async with either_site.world() as world:
         responder = await world.serve(kind, [busy("all ten at work")])
@@ -316,6 +329,8 @@ async def test_busy_once_then_done(either_site, kind):
 
 
 @row("`AJ-Busy`")
+@pytest.mark.rule("EXEC-15")
+@pytest.mark.rule("EXEC-39")
 async def test_busy_that_says_when_is_asked_once_and_then_then(either_site, kind):
     async with either_site.world() as world:
         responder = await world.serve(kind, [busy("later", 3_600_000)])
@@ -330,6 +345,7 @@ async def test_busy_that_says_when_is_asked_once_and_then_then(either_site, kind
     ("value", "seconds"),
     [("7200000", 7200), ("0", 0), ("99999999999999999999", 30 * 86_400), (" 7200000 ", 7200)],
 )
+@pytest.mark.rule("EXEC-15")
 async def test_retry_after_takes_the_place_of_the_backoff(either_site, kind, value, seconds):
     async with either_site.world() as world:
         await world.serve(kind, [raw("AJ-Error: later", f"AJ-Retry-After-Ms: {value}"), done()])
@@ -370,6 +386,7 @@ async def test_a_retry_beyond_the_deadline_comes_at_the_deadline_and_expires(eit
 
 
 @row("Texts: invalid UTF-8 becomes U+FFFD, control characters are removed, 4,096 bytes at most")
+@pytest.mark.rule("EXEC-16")
 async def test_texts_are_cleaned(either_site, kind):
     async with either_site.world() as world:
         await world.serve(kind, [raw(b"AJ-Error: bad \xff bytes\x1b[31m\x07 tab\there \xc3\xa9")])
@@ -379,6 +396,7 @@ async def test_texts_are_cleaned(either_site, kind):
 
 
 @row("Texts: invalid UTF-8 becomes U+FFFD, control characters are removed, 4,096 bytes at most")
+@pytest.mark.rule("EXEC-16")
 async def test_long_texts_are_cut(either_site, kind):
     async with either_site.world() as world:
         await world.serve(kind, [raw("AJ-Error: " + "é" * 5000)])
@@ -389,6 +407,7 @@ async def test_long_texts_are_cut(either_site, kind):
 
 
 @row("Header names are compared without case, the first value that is not empty counts")
+@pytest.mark.rule("EXEC-5")
 async def test_the_first_value_that_is_not_empty_counts(either_site, kind):
     async with either_site.world() as world:
         await world.serve(kind, [raw("AJ-Error:", "AJ-ERROR: first", "aj-error: second")])
@@ -397,6 +416,8 @@ async def test_the_first_value_that_is_not_empty_counts(either_site, kind):
 
 
 @row("two replies to one request: the second changes nothing and is counted")
+@pytest.mark.rule("EXEC-9")
+@pytest.mark.rule("EXEC-37")
 async def test_a_second_reply_is_counted(either_site, kind):
     async with either_site.world() as world:
         before = world.bridge.metric("ajc_bridge_replies_total", kind="duplicate")

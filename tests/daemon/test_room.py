@@ -48,6 +48,7 @@ async def test_a_burst_beyond_a_responders_concurrency(own_server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["answers-at-once", "keeps-what-it-takes"])
+@pytest.mark.rule("EXEC-39")
 async def test_the_tenth_responder_gets_the_work_when_nine_are_full(own_server, make_bridge, kind, held) -> None:
     """EXEC-39: a queue group chooses by chance, so that the only free one of ten is found by asking on."""
     count = 100

@@ -95,6 +95,7 @@ async def test_silence_is_a_time_out_half_a_margin_after_the_handlers_end() -> N
     assert abs(pipe.now() - began - 59 * SECOND) < SECOND // 100
 
 
+@pytest.mark.rule("EXEC-39")
 async def test_a_busy_responder_is_asked_again_at_once_three_times_in_all_then_room_is_searched_for() -> None:
     """EXEC-39: the type's budget of searches is used up, nothing of the type is under way, so the task is parked."""
     pipe = Pipe()
@@ -124,6 +125,7 @@ async def test_without_a_catchall_nobody_else_is_asked() -> None:
     assert await attempt(pipe) == NoResponder(SUBJECT)
 
 
+@pytest.mark.rule("EXEC-40")
 async def test_the_catchall_gets_what_nobody_serves() -> None:
     pipe = Pipe()
     pipe.exchange.answer(CATCHALL, ExecReply("busy"), ExecReply("busy"), SUCCESS)

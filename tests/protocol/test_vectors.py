@@ -84,6 +84,17 @@ def test_a_reply_means_what_the_vector_says(case: dict[str, Any]) -> None:
         assert reply == ExecReply("success", body=body)
 
 
+@pytest.mark.rule("EXEC-27")
+@pytest.mark.parametrize("case", cases("beats"), ids=named)
+def test_a_beat_means_what_the_vector_says(case: dict[str, Any]) -> None:
+    wanted = {
+        "beat": NOTHING_SAID,
+        "progress": Progress(case["percent"], case["message"] or ""),
+        "junk": None,
+    }[case["means"]]
+    assert read_beat(data(case["body_base64"]) or b"") == wanted
+
+
 @pytest.mark.parametrize("case", REQUESTS + REPLIES, ids=named)
 def test_pairs_and_block_say_the_same(case: dict[str, Any]) -> None:
     if case["headers"] is None:
