@@ -13,7 +13,7 @@ from command_line import CommandLine
 
 from ajc_bridge.cli.app import app
 
-ABSENT = ("queue set", "queue pause", "cron", "handlers", "conform", "dlq replay")
+ABSENT = ("queue set", "queue pause", "cron", "conform", "dlq replay")
 
 
 def commands() -> list[str]:
@@ -31,6 +31,7 @@ def test_the_commands_are_those_of_this_version() -> None:
         + [f"task {name}" for name in ("add", "view", "ls", "watch", "retry", "cancel", "rm")]
         + [f"queue {name}" for name in ("add", "ls", "view", "rm", "purge")]
         + [f"dlq {name}" for name in ("ls", "view")]
+        + [f"handlers {name}" for name in ("ls", "ping")]
     )
 
 

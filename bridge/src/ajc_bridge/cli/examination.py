@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ajc.connection import Connection, Message
+from ajc.connection import Connection
+from ajc.discovery import find_endpoints
 from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, RequestTimeout, StoreError
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
@@ -33,7 +34,6 @@ from ajc_bridge.mends import ENABLE_JETSTREAM
 
 OLDEST: Final = (2, 12)
 ADVISED: Final = (2, 14)
-DISCOVERY_SECONDS: Final = 0.5
 PROBE: Final = "ajc-doctor"
 PROBE_SECONDS: Final = 2.0
 MUCH: Final = 0.9
@@ -248,34 +248,8 @@ async def _rights(connection: Connection) -> list[Finding]:
 
 
 async def _responders(connection: Connection) -> list[Finding]:
-    """Ask all NATS services (ADR-32) what they serve; responders have `ajc.type` in an endpoint's metadata."""
-    answers: list[bytes] = []
-    inbox = f"{connection.inbox_prefix}.doctor"
-
-    def received(message: Message) -> None:
-        answers.append(message.body)
-
-    subscription = await connection.subscribe(inbox, received)
-    try:
-        connection.publish("$SRV.INFO", b"", reply=inbox)
-        await connection.flush()
-        await asyncio.sleep(DISCOVERY_SECONDS)
-    finally:
-        await subscription.unsubscribe()
-    served: Counter[str] = Counter()
-    for answer in answers:
-        served.update(_types(answer))
+    """Ask all NATS services (ADR-32) what they serve."""
+    served = Counter(one.type for one in await find_endpoints(connection, statistics=False))
     if not served:
         return [Finding("note", "responders", "none says what it serves (one without discovery may still be there)")]
     return [Finding("good", "responders", f"{task_type}: {count}") for task_type, count in sorted(served.items())]
-
-
-def _types(answer: bytes) -> Iterator[str]:
-    try:
-        service: Any = msgspec.json.decode(answer)
-        for endpoint in service.get("endpoints") or []:
-            task_type = (endpoint.get("metadata") or {}).get("ajc.type")
-            if isinstance(task_type, str):
-                yield task_type
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
-        return
