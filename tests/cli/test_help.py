@@ -13,7 +13,7 @@ from command_line import CommandLine
 
 from ajc_bridge.cli.app import app
 
-ABSENT = ("queue set", "queue pause", "cron", "conform", "dlq replay")
+ABSENT = ("queue set", "queue pause", "cron", "dlq replay")
 
 
 def commands() -> list[str]:
@@ -27,7 +27,7 @@ def commands() -> list[str]:
 
 def test_the_commands_are_those_of_this_version() -> None:
     assert sorted(commands()) == sorted(
-        ["dev", "run", "exec", "doctor", "bench"]
+        ["dev", "run", "exec", "conform", "doctor", "bench"]
         + [f"task {name}" for name in ("add", "view", "ls", "watch", "retry", "cancel", "rm")]
         + [f"queue {name}" for name in ("add", "ls", "view", "rm", "purge")]
         + [f"dlq {name}" for name in ("ls", "view")]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ajc_bridge.cli import bench, dev, dlq, doctor, handlers, queue, run, task
+from ajc_bridge.cli import bench, conform, dev, dlq, doctor, handlers, queue, run, task
 from ajc_bridge.cli import exec as execute
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(task.app, name="task")
 app.add_typer(queue.app, name="queue")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(handlers.app, name="handlers")
+app.command("conform")(conform.conform)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 

@@ -1,0 +1,195 @@
+"""`ajc-bridge conform TYPE`: which rules of the exec protocol a responder keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ajc_bridge.cli.connecting import check_connection
+from ajc_bridge.cli.exits import FAILED, USAGE, CliError
+from ajc_bridge.cli.options import Context, Json, Server, duration
+from ajc_bridge.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from ajc_bridge.conform.kit import Report
+
+
+class _Level(StrEnum):
+    """The levels, here once more: what has their meaning is not imported for --help."""
+
+    L0 = "L0"
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+
+
+def conform(
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="the family: TYPE:echo, TYPE:fail and so on")],  # noqa: A002
+    level: Annotated[
+        _Level, typer.Option("--level", "-l", help="how much is asked; includes those before")
+    ] = _Level.L0,
+    start: Annotated[str, typer.Option(metavar="COMMAND", help="start this responder; gets NATS_URL")] = "",
+    only: Annotated[list[str] | None, typer.Option(metavar="EXEC-n", help="this rule only; may be repeated")] = None,
+    prefix: Annotated[str, typer.Option(metavar="SUBJECT", help="the bridge's exec.prefix")] = "ajc.exec",
+    wait: Annotated[
+        str, typer.Option(metavar="DURATION", help="until it serves [default: 30s with --start, else 1s]")
+    ] = "",
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="write JUnit XML here")] = None,
+    server: Server = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Play the bridge against a responder, and tell which rules of the exec protocol it keeps.
+
+    \b
+    Examples:
+      ajc-bridge conform conform --level L1
+      ajc-bridge conform conform --level L3 --start './my-responder' --junit conform.xml
+
+    The responder must serve the scripted tasks TYPE:echo, TYPE:fail and so on, which docs/protocol.md lists. A line for
+    each rule: passed, FAILED (with what was sent, expected and seen), or n/a (with the reason).
+
+    \b
+    Level   Asks for
+      L0    replies
+      L1    errors, terminate, busy, retry-after
+      L2    heartbeats, progress, deadline
+      L3    discovery, cancel, tracing
+    With --start the kit starts the command (no shell: write sh -c '...' for one), ends, kills and starts it again. With
+    neither --server nor --context it also starts a nats-server for it, and stops that for a while. No bridge and no
+    JetStream is needed.
+
+    \b
+    Exit code   Meaning
+      0         no rule failed
+      1         a rule failed
+      2         usage
+      5         no connection
+    """
+    from ajc_bridge.conform.report import as_document, as_text  # noqa: PLC0415 - keeps --help quick
+
+    patience = duration(wait, "--wait").total_seconds() if wait else 30.0 if start else 1.0
+    chosen = _check(type, prefix, only or [])
+    command = _command(start)
+    _check_place(junit)
+    report = _examined(type, level, prefix, patience, chosen, command, server, context)
+    if junit is not None:
+        from ajc_bridge.conform.junit import as_junit  # noqa: PLC0415 - only when asked for
+
+        junit.write_bytes(as_junit(report))
+    if as_json:
+        print_json(as_document(report))
+    else:
+        sys.stdout.write(as_text(report))
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+def _examined(
+    family: str,
+    level: str,
+    prefix: str,
+    wait: float,
+    only: frozenset[str],
+    command: list[str],
+    server: str | None,
+    context: str | None,
+) -> Report:
+    from ajc.context import resolve  # noqa: PLC0415 - keeps --help quick
+    from ajc_bridge.conform.kit import Setup, examine  # noqa: PLC0415
+    from ajc_bridge.conform.program import Program  # noqa: PLC0415
+    from ajc_bridge.conform.rules import Level  # noqa: PLC0415
+
+    alone = bool(command) and server is None and context is None
+    if not alone:
+        check_connection(server, context)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, too
+    with contextlib.ExitStack() as stack:
+        own = None
+        environment = dict(os.environ)
+        if alone:
+            from ajc.testing.nats_server import server as nats_server  # noqa: PLC0415
+            from ajc_bridge.cli.children import find_server  # noqa: PLC0415
+
+            find_server()
+            own = stack.enter_context(nats_server())
+            environment.pop("NATS_CONTEXT", None)
+        options = resolve(own.url if own is not None else server, context, environment)
+        if context is not None:
+            environment["NATS_CONTEXT"] = context
+        program = None
+        if command:
+            environment["NATS_URL"] = ",".join(options.servers)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ajc-conform-")))
+            program = Program(command, environment, folder / "output")
+            stack.callback(program.kill)
+        setup = Setup(
+            family=family,
+            level=Level(level),
+            prefix=prefix,
+            wait=wait,
+            only=only,
+            program=program,
+            server=own,
+        )
+        try:
+            report = asyncio.run(examine(options, setup))
+        except OSError as error:
+            raise CliError(f"{command[0]} cannot be started: {error.strerror}", code=USAGE) from None
+        if program is not None and program.ended_by_itself and (words := program.last_words()):
+            say(f"the command ended by itself; its last words:\n{words}")
+        return report
+
+
+def _check(family: str, prefix: str, only: list[str]) -> frozenset[str]:
+    """Refuse what cannot be tried, before anything is started."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - keeps --help quick
+
+    from ajc.errors import InvalidValue  # noqa: PLC0415
+    from ajc.subjects import check_type  # noqa: PLC0415
+    from ajc_bridge.config.values import SubjectPrefix  # noqa: PLC0415
+    from ajc_bridge.conform.rules import BY_NAME  # noqa: PLC0415
+
+    check_type(f"{family}:progress")  # the longest
+    try:
+        TypeAdapter(SubjectPrefix).validate_python(prefix)
+    except ValidationError as error:
+        raise InvalidValue("--prefix", prefix, str(error.errors()[0]["ctx"]["error"])) from None
+    for name in only:
+        rule = BY_NAME.get(name)
+        if rule is None:
+            raise InvalidValue("--only", name, f"is a rule, EXEC-1 to EXEC-{len(BY_NAME)}")
+        if rule.level is None:
+            raise InvalidValue("--only", name, "binds the bridge, not a responder")
+    return frozenset(only)
+
+
+def _command(start: str) -> list[str]:
+    from ajc.errors import InvalidValue  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        command = shlex.split(start)
+    except ValueError as error:
+        raise InvalidValue("--start", start, f"is no command: {error}") from None
+    if start and not command:
+        raise InvalidValue("--start", start, "is no command")
+    if command and shutil.which(command[0]) is None:
+        hint = "is it executable?" if Path(command[0]).exists() else "is it installed, and on PATH?"
+        raise CliError(f"there is no command {command[0]}", hint, USAGE)
+    return command
+
+
+def _check_place(junit: Path | None) -> None:
+    if junit is not None and not junit.parent.is_dir():
+        raise CliError(f"{junit} cannot be written: there is no folder {junit.parent}", code=USAGE)

@@ -1,0 +1,140 @@
+"""One run of the kit: the checks of a level in their order, and a verdict for each rule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+import msgspec
+
+from ajc.connect_options import ConnectOptions
+from ajc.connection import Connection
+from ajc.errors import Unavailable
+from ajc_bridge.conform.checks import CHECKS
+from ajc_bridge.conform.checks.check import Check
+from ajc_bridge.conform.checks.life import STAGES, Life, Server
+from ajc_bridge.conform.checks.subscriptions import taken
+from ajc_bridge.conform.player import Player
+from ajc_bridge.conform.program import Program
+from ajc_bridge.conform.rules import BY_NAME, Level, Rule, rules_for
+from ajc_bridge.conform.verdict import Broken, NotApplicable, Verdict, highest_level, verdict_of
+
+_QUICK: Final = (Level.L0, Level.L1)
+_Result = str | Broken | NotApplicable | None
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be tried. `wait`: seconds until the responder serves; `server`: where it is the kit's own."""
+
+    family: str
+    level: Level
+    prefix: str
+    wait: float
+    only: frozenset[str] = frozenset()
+    program: Program | None = None
+    server: Server | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. `highest`: the highest level that passed, None for none, and when not all rules were tried."""
+
+    family: str
+    prefix: str
+    level: str
+    highest: str | None
+    complete: bool
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any rule failed."""
+        return any(verdict.outcome == "failed" for verdict in self.verdicts)
+
+
+async def examine(options: ConnectOptions, setup: Setup) -> Report:
+    """Try all rules of the level, or those of `only`, and return what was found.
+
+    Raises `Unavailable` and `Closed` when there is no server, or none any more, and `OSError` when the command cannot
+    be started. The command, where there is one, is running afterwards, or has ended.
+    """
+    connection = await Connection.open(options, name="ajc-bridge conform", private_inbox=True)
+    try:
+        player = await Player.open(connection, setup.prefix, setup.family)
+        run = _Run(Life(player, setup.wait, setup.program, setup.server), setup)
+        verdicts = await run.verdicts()
+        if not connection.connected:
+            raise Unavailable("the connection to NATS broke during the run")
+    finally:
+        await connection.close()
+    highest = highest_level(verdicts, setup.level) if not setup.only else None
+    return Report(
+        family=setup.family,
+        prefix=setup.prefix,
+        level=str(setup.level),
+        highest=highest and str(highest),
+        complete=not setup.only,
+        verdicts=tuple(verdicts),
+    )
+
+
+class _Run:
+    """The results so far, rule by rule."""
+
+    def __init__(self, life: Life, setup: Setup) -> None:
+        self._life = life
+        self._player = life.player
+        self._rules = (
+            [BY_NAME[name] for name in BY_NAME if name in setup.only] if setup.only else list(rules_for(setup.level))
+        )
+        self._results: dict[Rule, list[_Result]] = {rule: [] for rule in self._rules}
+        self._seconds: dict[Rule, float] = dict.fromkeys(self._rules, 0.0)
+
+    async def verdicts(self) -> list[Verdict]:
+        """Try everything."""
+        await self._serving()
+        checks = [check for check in CHECKS if check.rule in self._results]
+        quick = [check for check in checks if check.rule.level in _QUICK and check.when != "last"]
+        slow = [check for check in checks if check.rule.level not in _QUICK and check.when != "last"]
+        for some in (quick, slow):
+            await self._together([check for check in some if check.when == "together"])
+            for check in some:
+                if check.when == "alone" and not any(isinstance(one, Broken) for one in self._results[check.rule]):
+                    await self._together([check])
+        await self._together([check for check in checks if check.when == "last"])
+        for rule, stage in STAGES:
+            if rule in self._results:
+                if self._life.program is not None and rule.number != 35:  # noqa: PLR2004  (EXEC-35 starts nothing itself)
+                    await self._alive()
+                await self._tried(rule, stage(self._life))
+        return [verdict_of(rule, self._results[rule], self._seconds[rule]) for rule in self._rules]
+
+    async def _serving(self) -> None:
+        if self._life.program is not None:
+            if self._life.server is None:
+                before = await taken(self._player)
+                self._player.taken_before = before[0].sent.subject if before else ""
+            self._player.alone = not self._player.taken_before
+            await self._life.starts()
+        else:
+            await self._life.serves(self._life.wait)
+
+    async def _alive(self) -> None:
+        """Start the command again if it has ended: one rule that it does not keep is not to fail them all."""
+        if self._life.program is not None and self._life.program.code is not None:
+            self._life.program.note_end()
+            await self._life.starts()
+
+    async def _together(self, checks: Sequence[Check]) -> None:
+        if checks:
+            await self._alive()
+            await asyncio.gather(*(self._tried(check.rule, check.run(self._player)) for check in checks))
+
+    async def _tried(self, rule: Rule, work: Awaitable[str | None]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            self._results[rule].append(await work)
+        except (Broken, NotApplicable) as found:
+            self._results[rule].append(found)
+        self._seconds[rule] += loop.time() - began

@@ -1,0 +1,192 @@
+"""The command as people and CI run it: it starts, ends, kills and restarts the responder; output and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import psutil
+import pytest
+from kit_world import serving
+
+from ajc_bridge.cli.app import run_command_line
+
+PROGRAM = [sys.executable, "-m", "ajc_bridge", "conform"]
+RESPONDER = Path(__file__).parent / "faulty_responder.py"
+
+
+class Done:
+    def __init__(self, code: int, out: bytes, err: bytes) -> None:
+        self.code = code
+        self.out = out.decode()
+        self.err = err.decode()
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {rule["rule"]: rule["outcome"] for rule in json.loads(self.out)["rules"]}
+
+
+async def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM,
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Done(process.returncode, out, err)
+
+
+def start(fault: str, folder: Path) -> str:
+    return f"{sys.executable} {RESPONDER} conform '{fault}' {folder}"
+
+
+async def started(fault: str, folder: Path, rule: str) -> Done:
+    place = folder / fault.replace(" ", "-")
+    place.mkdir(parents=True)
+    return await run("conform", "--level", "L3", "--only", rule, "--start", start(fault, place), "--json")
+
+
+@pytest.mark.slow
+async def test_a_right_command_keeps_every_rule_and_what_is_written_says_so(tmp_path: Path) -> None:
+    junit = tmp_path / "conform.xml"
+    done = await run("conform", "--level", "L3", "--start", start("", tmp_path), "--json", "--junit", junit)
+    assert done.code == 0, done.out + done.err
+    told = json.loads(done.out)
+    assert told["ok"] is True
+    assert [rule for rule in told["rules"] if "note" in rule] == []
+    assert told["highest_level"] == told["level"] == "L3"
+    assert {rule: outcome for rule, outcome in done.outcomes.items() if outcome != "passed"} == {
+        "EXEC-18": "not applicable"
+    }
+    suite = ET.parse(junit).getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(told["rules"])), "0", "1")
+    assert {case.get("classname") for case in suite} == {f"conform.L{level}" for level in range(4)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"cuts off its work": "EXEC-34", "goes on taking requests": "EXEC-34", "ends with 1": "EXEC-34"},
+        {"does not come back": "EXEC-35", "starts only once": "EXEC-36", "dies of an accident": "EXEC-12"},
+    ],
+    ids=["told to end", "killed"],
+)
+async def test_a_fault_in_a_commands_life_fails_its_rule(tmp_path: Path, faults: dict[str, str]) -> None:
+    found = await asyncio.gather(*(started(fault, tmp_path, rule) for fault, rule in faults.items()))
+    for (fault, rule), done in zip(faults.items(), found, strict=True):
+        assert (done.code, done.outcomes) == (1, {rule: "failed"}), f"{fault}: {done.out}{done.err}"
+
+
+async def test_who_takes_a_subject_is_told_apart_where_the_command_is_started(tmp_path: Path, server: Any) -> None:
+    silent = "listens too widely"
+    command = f"{sys.executable} {RESPONDER} mine '' {tmp_path}"
+    async with serving(server.url, silent) as other:
+        here = ("--prefix", other.prefix, "--server", server.url, "--only", "EXEC-1", "--json")
+        alone, unknown, before = await asyncio.gather(
+            started(silent, tmp_path, "EXEC-1"),
+            run("conform", *here),
+            run("mine", *here, "--start", command, "--wait", "1s"),
+        )
+    assert alone.outcomes == {"EXEC-1": "failed"}
+    assert (unknown.code, unknown.outcomes) == (0, {"EXEC-1": "not applicable"})
+    assert "with --start" in unknown.out
+    assert (before.code, before.outcomes) == (0, {"EXEC-1": "not applicable"})
+    assert "somebody else" in before.out
+
+
+async def test_failures_are_told_in_text_and_in_junit(tmp_path: Path, server: Any) -> None:
+    junit = tmp_path / "conform.xml"
+    async with serving(server.url, "decodes as UTF-8") as responder:
+        arguments = ("conform", "--prefix", responder.prefix, "--server", server.url, "--level", "L1")
+        done = await run(*arguments, "--junit", junit)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    place = next(index for index, line in enumerate(lines) if line.startswith("EXEC-10 "))
+    assert lines[place].split()[1:3] == ["L0", "FAILED"]
+    assert [line.split()[0] for line in lines[place + 1 : place + 4]] == ["sent", "expected", "seen"]
+    assert lines[-1].endswith("1 failed, 3 not applicable. No level passed.")
+    (case,) = [case for case in ET.parse(junit).getroot().iter("testcase") if case.find("failure") is not None]
+    assert str(case.get("name")).startswith("EXEC-10 ")
+    failure = case.find("failure")
+    assert failure is not None
+    assert "expected the payload" in str(failure.text)
+
+
+async def test_the_highest_level_is_the_one_below_the_first_failure(server: Any) -> None:
+    async with serving(server.url, "gives no retry-after") as responder:
+        done = await run("conform", "--prefix", responder.prefix, "-s", server.url, "-l", "L1", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["highest_level"] == "L0"
+
+
+async def test_nobody_there_is_a_failure_in_clear_words(server: Any) -> None:
+    done = await run("nobody:here", "--server", server.url, "--only", "EXEC-10", "--wait", "100ms")
+    assert done.code == 1
+    assert "nobody serves nobody:here:echo (503)" in done.out
+    assert "says nothing of a level" in done.out
+
+
+async def test_a_command_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c 'import sys; sys.exit(\"no configuration\")'"
+    done = await run("conform", "--only", "EXEC-36", "--start", command)
+    assert done.code == 1
+    assert "the command has ended: exit code 1" in done.out
+    assert "no configuration" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("conform", "--level", "L4"), "L4"),
+        (("conform", "--only", "EXEC-41"), "EXEC-1 to EXEC-40"),
+        (("conform", "--only", "EXEC-3"), "binds the bridge"),
+        (("two words",), "task type"),
+        (("conform", "--prefix", "a.*"), "wildcards"),
+        (("conform", "--start", "no-such-command-here"), "there is no command"),
+        (("conform", "--start", "'"), "is no command"),
+        (("conform", "--wait", "5"), "--wait"),
+        (("conform", "--junit", "no/such/folder/file.xml"), "there is no folder"),
+        (("conform", "--context", "no-such-context"), "no-such-context"),
+    ],
+)
+def test_a_wrong_usage_ends_with_2(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ajc-bridge", "conform", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_command_line()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+async def test_no_server_ends_with_5() -> None:
+    done = await run("conform", "--server", "nats://127.0.0.1:1", "--json")
+    assert done.code == 5
+    assert "error" in json.loads(done.out)
+
+
+async def test_what_was_started_ends_with_the_kit(tmp_path: Path) -> None:
+    kit = psutil.Popen([*PROGRAM, "conform", "--level", "L3", "--start", start("", tmp_path)], stdout=-3, stderr=-3)
+    try:
+        async with asyncio.timeout(30):
+            while len(children := kit.children(recursive=True)) < 2:
+                await asyncio.sleep(0.02)
+        kit.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(kit.wait, 20) != 0
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
+    finally:
+        if kit.poll() is None:
+            kit.kill()
+            kit.wait()
