@@ -116,6 +116,7 @@ def test_times_are_in_order_and_within_the_run_time(run: int, deadline: int) -> 
     ("run", "renews", "expected"),
     [
         pytest.param(30 * SECOND, True, 10 * SECOND, id="EXEC-23: a third of the run time"),
+        pytest.param(10 * SECOND, True, 3_333_333_333, id="EXEC-23: in whole nanoseconds"),
         pytest.param(3 * SECOND, True, SECOND, id="EXEC-23: a third of it is a second"),
         pytest.param(3 * SECOND - 1, True, SECOND, id="EXEC-23: a second at least"),
         pytest.param(2 * SECOND, True, SECOND, id="a first beat comes in time"),
