@@ -11,6 +11,7 @@ import pytest
 from sdk_world import change, connected, item_of, queue_of, unique, until
 
 import ajc
+from ajc.connection import Message
 from ajc.headers import encode_headers
 from ajc.instant import Instant
 from ajc.progress import Progress
@@ -245,6 +246,31 @@ async def test_delete_takes_everything_that_belongs_to_the_task(server: Any) -> 
             assert not await exists(client, stream, subject)
         with pytest.raises(ajc.NotFound):
             await client.delete(task.id)
+
+
+@pytest.mark.parametrize("way", ["delete", "cancel", "retry elsewhere"])
+async def test_an_item_that_goes_takes_no_lease_of_others_with_it(server: Any, way: str) -> None:
+    """The server must not take the items around it for acknowledged: they would never be delivered again."""
+    async with queue_of(server, lease=1) as (client, queue), queue_of(server) as (_, other):
+        tasks = [await client.enqueue("a", queue=queue) for _ in range(4)]
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_{queue}.WORKERS"
+        got: list[Message] = []
+        inbox = f"{client.connection.inbox_prefix}.{queue}"
+        await client.connection.subscribe(inbox, got.append)
+        client.connection.publish(pull, b'{"batch": 3, "no_wait": true}', reply=inbox)
+        await until(lambda: len(got) == 3)
+        if way == "delete":
+            await client.delete(tasks[1].id)
+        elif way == "cancel":
+            await client.cancel(tasks[1].id)
+        else:
+            await change(client, tasks[1].id, state="expired")
+            await client.retry(tasks[1].id, queue=other)
+        client.connection.publish(got[2].reply, b"+ACK")
+        got.clear()
+        client.connection.publish(pull, b'{"batch": 2, "expires": 20000000000}', reply=inbox)
+        await until(lambda: len(got) == 2)
+        assert {message.subject.rpartition(".")[2] for message in got} == {tasks[0].id, tasks[3].id}
 
 
 async def test_delete_of_a_running_task_wants_force(server: Any) -> None:

@@ -5,11 +5,11 @@ follows it only tidies up, and may be done again by anybody: an item that is lef
 is delivered, and cancelling once more plays the rest again. After an answer that was lost the record is read: the same
 bytes there are our own save.
 
-The schedule goes before the item: an item moves from the delay stream into its queue and never back. It is purged at
+The schedule goes before the item: an item moves from the delay stream into its queue and never back. It is removed at
 all, and not left to a bridge, since a worker of the Go implementation runs a `terminated` task whose item it finds.
 
 Fail points, in order: `cancel.begin` (nothing sent), `cancel.save_sent`, `cancel.saved`, `cancel.event_sent`,
-`cancel.schedule_purged`, `cancel.item_purged`, `cancel.told`.
+`cancel.schedule_gone`, `cancel.item_gone`, `cancel.told`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ajc.failpoint import reach
 from ajc.headers import encode_headers
 from ajc.instant import Instant
 from ajc.store_errors import MESSAGE_TOO_LARGE
+from ajc.stored_message import delete_last
 from ajc.subjects import (
     DELAY_STREAM,
     cancel_subject,
@@ -39,7 +40,7 @@ from ajc.subjects import (
 )
 from ajc.task import Task
 from ajc.task_records import EXPECTED_REVISION, TaskRecord, check_task_size, read_task
-from ajc.topology import list_queues, purge_subject
+from ajc.topology import list_queues
 from ajc.work_item import WorkItem
 
 _T = TypeVar("_T")
@@ -79,8 +80,8 @@ class _Cancel:
     async def run(self) -> Task:
         reach("cancel.begin")
         record = await self._surely(self._save)
-        await self._surely(lambda: self._purge(record.task))
-        reach("cancel.item_purged")
+        await self._surely(lambda: self._tidy_up(record.task))
+        reach("cancel.item_gone")
         await self._surely(lambda: self._tell(record))
         reach("cancel.told")
         return record.task
@@ -130,7 +131,7 @@ class _Cancel:
                 raise TooLarge("task", len(body), 0) from error
             raise
 
-    async def _purge(self, task: Task) -> None:
+    async def _tidy_up(self, task: Task) -> None:
         """Remove its schedule and its item, wherever they are.
 
         An unfinished task had one of the two, and one that waits for its time a schedule, which its bridge may be about
@@ -141,41 +142,41 @@ class _Cancel:
         waits = before is not None and before.next_try_at is not None and before.next_try_at > self._now
         pause = _FIRST_LOOK
         while True:
-            scheduled = await self._purge_delayed("S")
+            scheduled = await self._delete_delayed("S")
             # a fired one may have been copied into its queue already: only the queue's own answer ends the search
-            await self._purge_delayed("F")
-            reach("cancel.schedule_purged")
-            queued = await self._purge_item(task.queue)
+            await self._delete_delayed("F")
+            reach("cancel.schedule_gone")
+            queued = await self._delete_item(task.queue)
             if scheduled or (queued and not waits) or self._loop.time() >= until:
                 return
             await asyncio.sleep(pause)
             pause *= 2
 
-    async def _purge_delayed(self, kind: str) -> int:
+    async def _delete_delayed(self, kind: str) -> bool:
         # of any queue: the task's field need not name the one that its item is in
-        return await purge_subject(self._connection, DELAY_STREAM, f"CHORIA_AJ.D.{kind}.*.{self._task_id}")
+        return await delete_last(self._connection, DELAY_STREAM, f"CHORIA_AJ.D.{kind}.*.{self._task_id}")
 
-    async def _purge_item(self, queue: str) -> int:
-        """Remove the item from its own queue, else from whichever has it; return how many there were."""
-        found = await self._purge_item_of(queue) if is_queue(queue) else 0
-        if found:
-            return found
+    async def _delete_item(self, queue: str) -> bool:
+        """Remove the item from its own queue, else from whichever has it; tell whether there was one."""
+        if is_queue(queue) and await self._delete_item_of(queue):
+            return True
         try:
             others = [name for name in await list_queues(self._connection) if name != queue and is_queue(name)]
         except Closed:
             raise
         except Unavailable:
-            return 0  # no right to list them
+            return False  # no right to list them
         for start in range(0, len(others), _QUEUES_AT_ONCE):
             few = others[start : start + _QUEUES_AT_ONCE]
-            found += sum(await asyncio.gather(*(self._purge_item_of(name) for name in few)))
-        return found
+            if any(await asyncio.gather(*(self._delete_item_of(name) for name in few))):
+                return True
+        return False
 
-    async def _purge_item_of(self, queue: str) -> int:
-        return await purge_subject(self._connection, queue_stream(queue), item_subject(queue, self._task_id))
+    async def _delete_item_of(self, queue: str) -> bool:
+        return await delete_last(self._connection, queue_stream(queue), item_subject(queue, self._task_id))
 
     async def _tell(self, record: TaskRecord) -> None:
-        """Tell whoever runs it. A task that was queued again meanwhile gets back the item that may have been purged."""
+        """Tell whoever runs it. A task that was queued again meanwhile gets back the item that may have gone."""
         try:
             now = await read_task(self._connection, self._task_id, timeout=ANSWER_SECONDS)
         except NotFound:

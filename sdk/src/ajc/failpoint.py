@@ -37,8 +37,8 @@ POINTS: Final = (
     "cancel.save_sent",
     "cancel.saved",
     "cancel.event_sent",
-    "cancel.schedule_purged",
-    "cancel.item_purged",
+    "cancel.schedule_gone",
+    "cancel.item_gone",
     "cancel.told",
     "cancel.found",
 )

@@ -11,6 +11,7 @@ from ajc.errors import Conflict, NotFound, QueueFull, Unavailable
 from ajc.instant import Instant
 from ajc.making_tasks import Deadline, deadline_instant
 from ajc.retry_by_hand import retried
+from ajc.stored_message import delete_last
 from ajc.subjects import (
     DELAY_STREAM,
     DLQ_STREAM,
@@ -53,7 +54,7 @@ async def retry_task(
         await purge_subject(connection, DELAY_STREAM, delay_schedule_subject(before.queue, task_id))
         await purge_subject(connection, DLQ_STREAM, dlq_subject(before.queue, task_id))
         if before.queue != target:
-            await purge_subject(connection, queue_stream(before.queue), item_subject(before.queue, task_id))
+            await delete_last(connection, queue_stream(before.queue), item_subject(before.queue, task_id))
     # without Nats-Msg-Id: the first item of this task may be in the window of duplicates
     item = WorkItem(task_id=task_id).encode()
     try:
@@ -75,7 +76,7 @@ async def delete_task(connection: Connection, task_id: str, *, force: bool = Fal
     record = await _remove_record(connection, task_id, force=force)
     task = record.task
     if is_queue(task.queue):
-        await purge_subject(connection, queue_stream(task.queue), item_subject(task.queue, task_id))
+        await delete_last(connection, queue_stream(task.queue), item_subject(task.queue, task_id))
         await purge_subject(connection, DELAY_STREAM, delay_schedule_subject(task.queue, task_id))
         await purge_subject(connection, DLQ_STREAM, dlq_subject(task.queue, task_id))
     return task

@@ -164,6 +164,20 @@ async def delete_message(
     return True
 
 
+async def delete_last(connection: Connection, stream: str, subject: str, *, timeout: float = ANSWER_SECONDS) -> bool:
+    """Remove the last message of a subject (wildcards allowed), and tell whether there was one. A missing stream: none.
+
+    This, and no purge, for one item of a queue while others are leased: nats-server (2.15.1) moves a consumer's floor
+    when a part of what it is for is purged, and with the next ack forgets leased items below it; their leases end, and
+    they are never delivered again. Raises `StoreError` and `Unavailable`.
+    """
+    try:
+        found = await last_message(connection, stream, subject, timeout=timeout)
+        return await delete_message(connection, stream, found.revision, timeout=timeout)
+    except NotFound:
+        return False
+
+
 def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
     """Return subject, sequence and time of a message that a direct get answered with.
 
