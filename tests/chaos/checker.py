@@ -12,7 +12,20 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from chaos.history import Event, Fault, History, Letter, Plan, Reply, Request, Revision, by_task, digest, task_of
+from chaos.history import (
+    Cancel,
+    Event,
+    Fault,
+    History,
+    Letter,
+    Plan,
+    Reply,
+    Request,
+    Revision,
+    by_task,
+    digest,
+    task_of,
+)
 
 FINAL = frozenset({"complete", "expired", "terminated", "queue_error", "unreachable"})
 STEPS = frozenset(
@@ -68,6 +81,7 @@ class Case(NamedTuple):
     steps: list[Step]
     requests: list[Request]
     replies: list[Reply]
+    cancels: list[Cancel]
     events: list[Event]
     letters: list[Letter]
     faults: tuple[Fault, ...]
@@ -100,7 +114,7 @@ def check(history: History) -> list[Violation]:
 def _cases(history: History, found: list[Violation]) -> Iterator[Case]:
     plans = {plan.task: plan for plan in history.plans}
     revisions, requests, replies = by_task(history.revisions), by_task(history.requests), by_task(history.replies)
-    events = by_task(history.events)
+    cancels, events = by_task(history.cancels), by_task(history.events)
     letters: dict[str, list[Letter]] = {}
     for letter in history.letters:
         letters.setdefault(task_of(letter.subject), []).append(letter)
@@ -123,6 +137,7 @@ def _cases(history: History, found: list[Violation]) -> Iterator[Case]:
             steps,
             requests.get(task, []),
             replies.get(task, []),
+            cancels.get(task, []),
             events.get(task, []),
             letters.get(task, []),
             history.faults,
@@ -220,7 +235,7 @@ def attempts(case: Case) -> Iterator[tuple[str, str]]:
         if after.get("tries") != before.get("tries") and after.get("state") != "active":
             continue  # put back: not counted
         of = digest(case.steps[number - 1].revision.data)
-        if of not in started:
+        if of not in started and "cancelled" not in after:  # cancelled before its request went out
             unstarted += 1
         if after["state"] == "active" and not case.faults:
             yield "abandoned-without-fault", f"try {before.get('tries')} was given up though nothing was killed"
@@ -247,7 +262,7 @@ def outcomes(case: Case) -> Iterator[tuple[str, str]]:
             yield from _result(result, of_try, revision)
             if text:
                 yield "stale-error", f"#{revision.sequence}: complete with last_err {text!r}"
-        elif state == "terminated":
+        elif state == "terminated" and "cancelled" not in after:
             if not any(reply.kind == "terminate" and reply.text == text for reply in of_try):
                 yield "outcome-not-replied", f"#{revision.sequence}: terminated with {text!r}"
         elif state in ("new", "retry") and after.get("tries") != before.get("tries"):
@@ -270,13 +285,35 @@ def _result(result: Any, replies: list[Reply], revision: Revision) -> Iterator[t
         yield "result-not-replied", f"#{revision.sequence}: {stored!r} was no reply of that try"
 
 
+# -- cancels -----------------------------------------------------------------------------------------------------------
+
+
+def cancels(case: Case) -> Iterator[tuple[str, str]]:
+    """Only what was asked for is cancelled; whoever asked was told the truth; the record says who and why."""
+    last = case.last or {}
+    for _, after, revision in case.steps:
+        if "cancelled" not in after:
+            continue
+        if case.plan is None or not case.plan.cancel:
+            yield "cancelled-unasked", f"#{revision.sequence}: nobody asked for it"
+        wrong = after.get("state") != "terminated" or not after.get("last_err", "").startswith("cancelled: ")
+        if wrong or "next_try_at" in after or "dead_letter" in after:
+            yield "cancel-record-wrong", f"#{revision.sequence}: {after}"
+    for cancel in case.cancels:
+        if cancel.said == "cancelled" and "cancelled" not in last:
+            yield "cancel-lost", f"it was said to be cancelled, and is {last.get('state')}"
+        elif cancel.said in FINAL and (last.get("state") != cancel.said or "cancelled" in last):
+            told = "cancelled" if "cancelled" in last else last.get("state")
+            yield "cancel-answer-wrong", f"it was said to be {cancel.said}, and is {told}"
+
+
 # -- dead letters and events -------------------------------------------------------------------------------------------
 
 
 def letters(case: Case) -> Iterator[tuple[str, str]]:
     """Exactly one dead letter for each failed end, holding that end; none for anything else."""
     state = (case.last or {}).get("state")
-    reasons = REASONS.get(str(state), frozenset())
+    reasons = frozenset() if "cancelled" in (case.last or {}) else REASONS.get(str(state), frozenset())
     if not case.letters:
         if reasons and (case.acknowledged or state != "queue_error"):
             yield "dead-letter-missing", f"{state} without one"
@@ -317,4 +354,4 @@ def events(case: Case) -> Iterator[tuple[str, str]]:
             yield "event-missing", f"{one[0]} tries {one[1]}"
 
 
-RULES: tuple[Rule, ...] = (kept, transitions, tries, attempts, outcomes, letters, events)
+RULES: tuple[Rule, ...] = (kept, transitions, tries, attempts, outcomes, cancels, letters, events)

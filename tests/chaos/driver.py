@@ -3,10 +3,10 @@
     python tests/chaos/driver.py --seed 7 --seconds 120          one run
     python tests/chaos/driver.py --seeds 10 --seconds 120        seeds 1 to 10, one after the other
 
-A server of its own, two bridges, three responders, a producer with a mix of outcomes. Bridges and responders get
-SIGKILL, SIGTERM and SIGSTOP beyond the lease, the server gets SIGKILL; each is started again. The seed decides what
-happens when, as far as a shared machine's clock allows. Exit code 1 when a run broke a promise: the offending tasks'
-stories are printed, and the folder with all logs is kept.
+A server of its own, two bridges, three responders, a producer with a mix of outcomes that cancels some of its tasks.
+Bridges and responders get SIGKILL, SIGTERM and SIGSTOP beyond the lease, the server gets SIGKILL; each is started
+again. The seed decides what happens when, as far as a shared machine's clock allows. Exit code 1 when a run broke a
+promise: the offending tasks' stories are printed, and the folder with all logs is kept.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import ajc
-from ajc.errors import AjcError
+from ajc.errors import AjcError, Conflict
 from chaos.checker import Violation, check
 from chaos.history import History, story
-from chaos.plans import SERVED, next_order
+from chaos.plans import REASON, SERVED, next_order
 from chaos.recorder import Recorder, connect, make_stores, quiet
 from chaos.world import Program, World
 
@@ -144,6 +144,19 @@ class Chaos:
         except AjcError:
             return  # not acknowledged: it may be there or not
         self.recorder.acknowledged.add(task)
+        if order.cancel is not None:
+            await asyncio.sleep(order.cancel)
+            await self._cancel(client, task)
+
+    async def _cancel(self, client: ajc.Client, task: str) -> None:
+        try:
+            await client.cancel(task, REASON)
+        except Conflict as error:
+            self.recorder.cancelled(task, error.task.state if error.task is not None else "unknown")
+        except AjcError:
+            self.recorder.cancelled(task, "unknown")
+        else:
+            self.recorder.cancelled(task, "cancelled")
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -205,6 +218,7 @@ def report(result: Result, folder: Path) -> None:
         f"  {len(history.revisions)} saves, {len(history.requests)} requests, {len(history.letters)} dead letters, "
         f"{dict(faults)}"
     )
+    print(f"  cancels: {dict(Counter(cancel.said for cancel in history.cancels))}")
     if history.leftovers:
         print(f"  {len(history.leftovers)} messages that the killed server brought back after their end")
     if result.good:

@@ -26,6 +26,8 @@ class Plan(Struct, frozen=True):
     tries: int | None = None
     """The exact number of counted tries in the end, where chance has no say in it."""
     deadline_ns: int | None = None
+    cancel: bool = False
+    """It is cancelled at some time: that may be its end, too."""
 
 
 class Revision(Struct, frozen=True):
@@ -69,6 +71,14 @@ class Reply(Struct, frozen=True):
     """That of the request's body."""
 
 
+class Cancel(Struct, frozen=True):
+    """What somebody who cancelled a task was told: `cancelled`, the final state it had, or `unknown` (no answer)."""
+
+    task: str
+    at_ns: int
+    said: str
+
+
 class Event(Struct, frozen=True):
     """A task_state event as the tap got it (core NATS: some may be missing)."""
 
@@ -110,6 +120,7 @@ class History(Struct, frozen=True, kw_only=True):
     """Subjects of what the server had removed and brought back (told, not judged: nothing comes of them)."""
     requests: tuple[Request, ...] = ()
     replies: tuple[Reply, ...] = ()
+    cancels: tuple[Cancel, ...] = ()
     events: tuple[Event, ...] = ()
     faults: tuple[Fault, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -138,6 +149,7 @@ def story(history: History, task: str) -> str:
         for one in history.replies
         if one.task == task
     ]
+    lines += [(one.at_ns, f"cancel   {one.said}") for one in history.cancels if one.task == task]
     lines += [(one.at_ns, f"event    {one.state} tries {one.tries}") for one in history.events if one.task == task]
     lines += [(one.at_ns, f"note     {one.what}") for one in history.notes if one.task == task]
     lines += [

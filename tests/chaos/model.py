@@ -10,10 +10,11 @@ import json
 import random
 from typing import Any
 
-from chaos.history import Event, Fault, History, Letter, Plan, Reply, Request, Revision, digest
+from chaos.history import Cancel, Event, Fault, History, Letter, Plan, Reply, Request, Revision, digest
 
 BEGIN = 1_800_000_000_000_000_000
 STEP = 1_000_000
+CANCELS = ("cancel", "cancel_new", "too_late")
 
 
 class Model:
@@ -28,16 +29,25 @@ class Model:
         self.letters: list[Letter] = []
         self.requests: list[Request] = []
         self.replies: list[Reply] = []
+        self.cancels: list[Cancel] = []
         self.events: list[Event] = []
         self.faults: list[Fault] = []
 
     def live(self, task: str, does: str) -> None:
         """One whole life."""
         cap = {"fail": 3}.get(does, 50)
-        end = {"terminate": "terminated", "fail": "expired", "deadline": "expired"}.get(does, "complete")
+        end = {
+            "cancel": "terminated",
+            "cancel_new": "terminated",
+            "terminate": "terminated",
+            "fail": "expired",
+            "deadline": "expired",
+        }.get(does, "complete")
         tries = {"fail": 3, "recover": 3, "deadline": None}.get(does, 1)
         deadline = self.clock + 40 * STEP if does == "deadline" else None
-        self.plans.append(Plan(task, does, cap, frozenset({end}), tries, deadline))
+        ends = frozenset({end, "terminated"} if does in CANCELS else {end})
+        cancel = does in CANCELS
+        self.plans.append(Plan(task, does, cap, ends, None if cancel else tries, deadline, cancel=cancel))
         record: dict[str, Any] = {
             "id": task,
             "type": f"chaos-{does}",
@@ -47,6 +57,9 @@ class Model:
         }
         record = self.save(record | {"state": "new", "created": "2027-01-15T08:00:00Z", "tries": 0})
         busy = 0
+        if does == "cancel_new":
+            self.cancel(record)
+            return
         while record["state"] not in ("complete", "expired", "terminated"):
             if deadline is not None and self.clock >= deadline:
                 self.end(record, "expired", "deadline passed", "deadline")
@@ -62,9 +75,23 @@ class Model:
                 if self.chance.random() < 0.5:
                     self.ask(record)
                 continue
+            if does == "cancel":
+                of = self.ask(record) if self.chance.random() < 0.8 else ""
+                self.cancel(record)
+                if of:
+                    self.answer(record, of, "success", "too late")
+                return
             of = self.ask(record)
             busy += does == "busy"
             record = self.settle(record, before, does, of, busy)
+
+        if cancel:
+            self.cancels.append(Cancel(task, self.tick(), record["state"]))
+
+    def cancel(self, record: dict[str, Any]) -> None:
+        kept = {key: value for key, value in record.items() if key != "next_try_at"}
+        self.save(kept | {"state": "terminated", "last_err": "cancelled: as told", "cancelled": str(self.tick())})
+        self.cancels.append(Cancel(record["id"], self.tick(), "cancelled"))
 
     def settle(self, record: dict[str, Any], before: dict[str, Any], does: str, of: str, busy: int) -> dict[str, Any]:
         number = record["tries"]
@@ -119,12 +146,13 @@ class Model:
             letters=tuple(self.letters),
             requests=tuple(self.requests),
             replies=tuple(self.replies),
+            cancels=tuple(self.cancels),
             events=tuple(self.events),
             faults=tuple(self.faults),
         )
 
 
-KINDS = ("ok", "recover", "terminate", "fail", "busy", "deadline")
+KINDS = ("ok", "recover", "terminate", "fail", "busy", "deadline", *CANCELS)
 
 
 def lived(seed: int, crashes: float = 0.0, each: int = 1) -> History:

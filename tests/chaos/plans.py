@@ -24,17 +24,24 @@ MIX = {
 }
 """Weights. `late` has no responder for a while, `nobody` never."""
 SERVED = ("ok", "recover", "terminate", "fail", "busy", "slow", "overrun", "deadline")
+CANCELLED = 0.15
+"""The share of tasks that are cancelled, whatever they do."""
+REASON = "as told"
 PLENTY = 50
 """More tries than a run's crashes can use up."""
 
 
 class Order(Struct, frozen=True):
-    """One task to enqueue; `seconds` is its deadline from now, None for none."""
+    """One task to enqueue; `seconds` is its deadline from now, None for none.
+
+    `cancel`: it is cancelled so many seconds after it was acknowledged; None: never.
+    """
 
     type: str
     payload: dict[str, Any]
     max_tries: int
     seconds: float | None
+    cancel: float | None = None
 
     def plan(self, task: str, now_ns: int | None = None) -> Plan:
         """What must come of it, once it has an id (and its deadline an instant)."""
@@ -47,6 +54,8 @@ class Order(Struct, frozen=True):
         deadline = None
         if self.seconds is not None:
             deadline = (time.time_ns() if now_ns is None else now_ns) + int(self.seconds * 1e9)
+        if self.cancel is not None:
+            return Plan(task, does, self.max_tries, frozenset({ends, "terminated"}), None, deadline, cancel=True)
         return Plan(task, does, self.max_tries, frozenset({ends}), tries, deadline)
 
 
@@ -66,4 +75,5 @@ def next_order(chance: random.Random, run_time: float) -> Order:
     elif does in ("deadline", "nobody"):
         seconds = round(chance.uniform(1.5, 4), 3)
         tries = 1000
-    return Order(f"chaos-{does}", payload, tries, seconds)
+    cancel = round(chance.uniform(0, 1.5 * run_time), 3) if chance.random() < CANCELLED else None
+    return Order(f"chaos-{does}", payload, tries, seconds, cancel)

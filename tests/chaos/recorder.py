@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from chaos.history import Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
+from chaos.history import Cancel, Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
 
 STREAMS = ("CHORIA_AJ_TASKS", "CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ")
 LONG_DUE = 5.0
@@ -42,6 +42,7 @@ class Recorder:
         self.plans: dict[str, Plan] = {}
         self.acknowledged: set[str] = set()
         self.faults: list[Fault] = []
+        self.cancels: list[Cancel] = []
         self.events: list[Event] = []
         self.notes: list[Note] = []
 
@@ -52,6 +53,9 @@ class Recorder:
 
     def fault(self, kind: str, target: str, name: str) -> None:
         self.faults.append(Fault(time.time_ns(), kind, target, name))
+
+    def cancelled(self, task: str, said: str) -> None:
+        self.cancels.append(Cancel(task, time.time_ns(), said))
 
     async def _on_tap(self, message: Msg) -> None:
         at, task = time.time_ns(), task_of(message.subject)
@@ -83,6 +87,7 @@ class Recorder:
             leftovers=left.leftovers,
             requests=requests,
             replies=replies,
+            cancels=tuple(self.cancels),
             events=tuple(self.events),
             faults=tuple(self.faults),
             notes=tuple(self.notes),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chaos.checker import check
-from chaos.history import Event, Fault, History, Letter, Reply, Request, Revision, digest, story
+from chaos.history import Cancel, Event, Fault, History, Letter, Reply, Request, Revision, digest, story
 from chaos.model import lived
 
 Plant = Callable[[History], History]
@@ -81,6 +81,13 @@ def plain_letter(history: History, task: str, reason: str = "tries") -> History:
     headers = {"aj-dlq-reason": reason, "aj-dlq-tries": "1", "aj-task-id": task}
     letter = Letter(f"CHORIA_AJ.DLQ.Q.{task}", history.letters[-1].at_ns, headers, records(history, task)[-1].data)
     return replace(history, letters=(*history.letters, letter))
+
+
+def told(history: History, task: str, said: str) -> History:
+    """Tell whoever cancelled something else."""
+    cancels = tuple(replace(one, said=said) if one.task == task else one for one in history.cancels)
+    assert any(one.task == task for one in cancels)
+    return replace(history, cancels=cancels)
 
 
 ANOTHER_RESULT = base64.b64encode(b"made up").decode()
@@ -166,6 +173,27 @@ FAULTS: list[tuple[str, str, Plant]] = [
         "deadline0",
         lambda h: letter_of(h, "deadline0", headers=h.letters[2].headers | {"aj-dlq-reason": "tries"}),
     ),
+    ("cancelled-unasked", "ok0", lambda h: rewrite(h, "ok0", -1, cancelled="x")),
+    (
+        "cancelled-unasked",
+        "cancel0",
+        lambda h: replace(h, plans=tuple(replace(p, cancel=False) for p in h.plans)),
+    ),
+    ("cancel-record-wrong", "cancel0", lambda h: rewrite(h, "cancel0", -1, last_err="cancelled")),
+    ("cancel-record-wrong", "cancel0", lambda h: rewrite(h, "cancel0", -1, next_try_at="x")),
+    ("cancel-record-wrong", "cancel0", lambda h: rewrite(h, "cancel0", -1, dead_letter="terminated")),
+    ("cancel-record-wrong", "cancel0", lambda h: rewrite(h, "cancel0", -1, state="expired")),
+    ("cancel-lost", "cancel0", lambda h: without(h, "cancel0", -1)),
+    ("cancel-lost", "cancel0", lambda h: rewrite(h, "cancel0", -1, cancelled=None)),
+    ("cancel-lost", "too_late0", lambda h: told(h, "too_late0", "cancelled")),
+    ("cancel-answer-wrong", "too_late0", lambda h: told(h, "too_late0", "expired")),
+    ("cancel-answer-wrong", "cancel0", lambda h: told(h, "cancel0", "complete")),
+    ("cancel-answer-wrong", "cancel0", lambda h: told(h, "cancel0", "terminated")),
+    ("outcome-not-replied", "cancel0", lambda h: rewrite(h, "cancel0", -1, cancelled=None)),
+    ("tries-jump", "cancel0", lambda h: rewrite(h, "cancel0", -1, tries=7)),
+    ("dead-letter-extra", "cancel0", lambda h: plain_letter(h, "cancel0", "terminated")),
+    ("several-finals", "cancel0", lambda h: again(h, "cancel0", -1)),
+    ("orphan-item", "cancel0", lambda h: replace(h, items=("CHORIA_AJ.Q.Q.cancel0",))),
     ("orphan-item", "ok0", lambda h: replace(h, items=("CHORIA_AJ.Q.Q.ok0",))),
     ("orphan-schedule", "recover0", lambda h: replace(h, schedules=("CHORIA_AJ.D.S.Q.recover0",))),
     ("event-without-save", "ok0", lambda h: replace(h, events=(*h.events, Event("ok0", 1, "expired", 1)))),
@@ -206,6 +234,14 @@ def test_a_late_reply_to_an_abandoned_attempt_is_no_fault() -> None:
     history = lived(1)
     late = Reply("recover0", history.revisions[-1].at_ns, "r2", 1, "success", "too late", "whatever")
     assert check(replace(history, replies=(*history.replies, late))) == []
+
+
+@pytest.mark.parametrize("task", ["cancel0", "too_late0"])
+def test_who_got_no_answer_may_find_either_end(task: str) -> None:
+    assert check(told(lived(1), task, "unknown")) == []
+    history = lived(1)
+    both = (*history.cancels, *(Cancel(one.task, one.at_ns + 1, one.said) for one in history.cancels))
+    assert check(replace(history, cancels=both)) == []  # cancelled twice: the same answer
 
 
 def test_the_story_of_a_task_tells_what_was_seen_in_order() -> None:
