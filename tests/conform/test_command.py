@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -121,6 +123,15 @@ async def test_failures_are_told_in_text_and_in_junit(tmp_path: Path, server: An
     failure = case.find("failure")
     assert failure is not None
     assert "expected the payload" in str(failure.text)
+
+
+async def test_what_the_document_shows_is_what_is_printed() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "conformance.md").read_text()
+    sample = r"```sh\najc-bridge conform ([^\n]+) \|\| echo.*?```text\n(.*?)exit code 1\n```"
+    ((command, shown),) = re.findall(sample, text, re.DOTALL)
+    here = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    done = await run(*shlex.split(command), env=here)
+    assert (done.code, done.out) == (1, shown)
 
 
 async def test_the_highest_level_is_the_one_below_the_first_failure(server: Any) -> None:

@@ -66,6 +66,7 @@ def conform(
       L1    errors, terminate, busy, retry-after
       L2    heartbeats, progress, deadline
       L3    discovery, cancel, tracing
+
     With --start the kit starts the command (no shell: write sh -c '...' for one), ends, kills and starts it again. With
     neither --server nor --context it also starts a nats-server for it, and stops that for a while. No bridge and no
     JetStream is needed.
@@ -76,6 +77,8 @@ def conform(
       1         a rule failed
       2         usage
       5         no connection
+
+    docs/conformance.md says how to read what it writes.
     """
     from ajc_bridge.conform.report import as_document, as_text  # noqa: PLC0415 - keeps --help quick
 

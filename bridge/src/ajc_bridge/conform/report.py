@@ -48,7 +48,8 @@ def _lines(verdict: Verdict) -> str:
 
 def _summary(report: Report) -> str:
     count = Counter(verdict.outcome for verdict in report.verdicts)
-    told = f"{len(report.verdicts)} rules: {count['passed']} passed, {count['failed']} failed, "
+    rules = len(report.verdicts)
+    told = f"{rules} rule{'s' if rules != 1 else ''}: {count['passed']} passed, {count['failed']} failed, "
     told += f"{count['not applicable']} not applicable"
     if not report.complete:
         return f"{told}. Not all rules were tried: this says nothing of a level."

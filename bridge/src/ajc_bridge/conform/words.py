@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ajc_bridge.conform.player import Exchange, Reply
 
 _LONGEST: Final = 60
+_LONGEST_BINARY: Final = 16
 
 
 def shown(data: bytes | str | None, longest: int = _LONGEST) -> str:
@@ -21,17 +22,21 @@ def shown(data: bytes | str | None, longest: int = _LONGEST) -> str:
         return "none"
     if not data:
         return "empty"
-    cut = data[:longest]
-    if isinstance(cut, bytes):
-        try:
-            text = ascii(cut.decode()) if len(data) == len(cut) else ascii(cut)
-        except UnicodeDecodeError:
-            text = ascii(cut)
-    else:
-        text = ascii(cut)
+    text = _text(data)
+    cut = data[: longest if text is not None else min(longest, _LONGEST_BINARY)]
+    words = ascii(cut if text is None else text[:longest])
     if len(cut) == len(data):
-        return text
-    return f"{text}... ({len(data):,} {'bytes' if isinstance(data, bytes) else 'characters'})"
+        return words
+    return f"{words}... ({len(data):,} {'bytes' if isinstance(data, bytes) else 'characters'})"
+
+
+def _text(data: bytes | str) -> str | None:
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def sent_words(sent: Sent) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,6 +24,13 @@ class Check(msgspec.Struct, frozen=True):
     rule: Rule
     run: Run
     when: When
+
+
+async def together(*work: Awaitable[Any]) -> None:
+    """Do all of it at once and to its end. The first in the list that failed is told: always the same one."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 class Checks:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Final
 
 from ajc.exchange import LONGEST_TEXT
 from ajc.headers import parse_headers
 from ajc_bridge.conform.ask import Ask
-from ajc_bridge.conform.checks.check import Checks
+from ajc_bridge.conform.checks.check import Checks, together
 from ajc_bridge.conform.player import Exchange, Player, Reply
 from ajc_bridge.conform.verdict import NotApplicable
 from ajc_bridge.conform.words import headers_shown, shown
@@ -58,7 +57,7 @@ async def failures_have_a_text(player: Player) -> str | None:
 async def accidents_are_answered(player: Player) -> str | None:
     """Cause many accidents, also without any text; after them it still answers."""
     texts = [b"", *(b"accident %d" % number for number in range(1, CRASHES))]
-    await asyncio.gather(*(_said(player, Ask(task="crash", payload=text), "error", "AJ-Error") for text in texts))
+    await together(*(_said(player, Ask(task="crash", payload=text), "error", "AJ-Error") for text in texts))
     alive = await player.answered(Ask(task="echo", payload=b"alive", about=f"after {CRASHES} accidents"))
     assert alive.reply is not None
     if alive.reply.kind != "success":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ajc_bridge.conform.ask import QUEUE, Ask, Pairs
-from ajc_bridge.conform.checks.check import Checks
+from ajc_bridge.conform.checks.check import Checks, together
 from ajc_bridge.conform.player import Exchange, Player
 from ajc_bridge.conform.words import shown
 
@@ -78,7 +77,7 @@ async def results_are_bytes(player: Player) -> str | None:
         b"",
         random.Random(1).randbytes(_LARGE),  # noqa: S311  (bytes like any other)
     ]
-    await asyncio.gather(*(_echoed(player, Ask(task="echo", payload=one)) for one in payloads))
+    await together(*(_echoed(player, Ask(task="echo", payload=one)) for one in payloads))
     return None
 
 
@@ -131,7 +130,7 @@ async def names_have_no_case(player: Player) -> str | None:
         Ask(task="about", rewrite=_renamed(change), about=f"header names {way}", try_number=2)
         for way, change in ways.items()
     ]
-    await asyncio.gather(*(_told(player, ask) for ask in asks))
+    await together(*(_told(player, ask) for ask in asks))
     return None
 
 
@@ -142,7 +141,7 @@ async def blank_counts_as_absent(player: Player) -> str | None:
     def twice(pairs: Pairs) -> Pairs:
         return [one for name, value in pairs for one in ((name, "  "), (name, value))]
 
-    await asyncio.gather(
+    await together(
         _told(player, Ask(task="about", rewrite=twice, about="each header first with a blank value")),
         _echoed(
             player, Ask(task="echo", payload=b"v1", rewrite=_protocol("AJ-Protocol", ""), about="AJ-Protocol blank")
@@ -181,7 +180,7 @@ async def other_protocols_are_not_run(player: Player) -> str | None:
 @CHECKS.of("EXEC-8")
 async def headers_are_read(player: Player) -> str | None:
     """Send numbers that are not always the same, 0 (no limit) among them."""
-    await asyncio.gather(
+    await together(
         *(
             _told(player, Ask(task="about", try_number=number, max_tries=limit, about=f"AJ-Try {number} of {limit}"))
             for number, limit in ((1, 5), (3, 12), (7, 0))

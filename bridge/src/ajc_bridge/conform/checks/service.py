@@ -12,7 +12,7 @@ import msgspec
 
 from ajc.subjects import RESPONDER_GROUP, cancel_subject, exec_subject
 from ajc_bridge.conform.ask import Ask
-from ajc_bridge.conform.checks.check import Checks
+from ajc_bridge.conform.checks.check import Checks, together
 from ajc_bridge.conform.player import Exchange, Player
 from ajc_bridge.conform.verdict import Broken
 from ajc_bridge.conform.words import reply_words, shown
@@ -62,7 +62,7 @@ def _should_say(cancelled: Exchange) -> str | None:
 @CHECKS.of("EXEC-31")
 async def services_say_what_they_serve(player: Player) -> str | None:
     """Find each of the family's types as an endpoint of a service, with its metadata."""
-    await asyncio.gather(*(_pinged(player, verb) for verb in ("PING", "STATS")))
+    await together(*(_pinged(player, verb) for verb in ("PING", "STATS")))
     services = await _services(player, "INFO")
     sent = "a request on $SRV.INFO"
     for task in TASKS:

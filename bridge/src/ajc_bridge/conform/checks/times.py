@@ -9,7 +9,7 @@ import asyncio
 from typing import Final
 
 from ajc_bridge.conform.ask import Ask
-from ajc_bridge.conform.checks.check import Checks
+from ajc_bridge.conform.checks.check import Checks, together
 from ajc_bridge.conform.player import Exchange, Player
 from ajc_bridge.conform.words import reply_words
 
@@ -105,7 +105,7 @@ async def clocks_disagree(player: Player) -> str | None:
     async def second() -> None:
         _not_after(await player.watched(ahead, _WATCH_SECONDS), SHORT_MS)
 
-    await asyncio.gather(first(), second())
+    await together(first(), second())
     return None
 
 
