@@ -14,6 +14,7 @@ from ajc.fast_client import FastClient, RawCallback
 from ajc.public_transport import PublicTransport
 from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
 
+_CRLF: Final = b"\r\n"
 _logger: Final = logging.getLogger("ajc.connection")
 
 
@@ -60,11 +61,12 @@ class FastTransport(PublicTransport):
         if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
             self._check_room()
         if headers is None:
-            fast.send(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(body), body))
+            command = b"".join((f"PUB {subject} {reply} {len(body)}\r\n".encode(), body, _CRLF))
         else:
             size = len(headers)
-            command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
-            fast.send(b"%b%b%b\r\n" % (command, headers, body))
+            line = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
+            command = b"".join((line, headers, body, _CRLF))
+        fast.send(command)
 
     def send(self, commands: bytes) -> None:
         """Append protocol commands as they are."""
@@ -93,8 +95,9 @@ class FastTransport(PublicTransport):
         return _RawSubscription(self._fast, subscription)
 
     def backlog(self) -> int:
-        """Bytes handed over and not taken by the socket."""
-        return self._fast.measure_backlog()
+        """Bytes handed over and not taken by the socket: measured once a turn, and counted on from there."""
+        fast = self._fast
+        return fast.measure_backlog() if fast.turn_begins or fast.backlog > OFFLINE_BUFFER else fast.backlog
 
 
 def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:

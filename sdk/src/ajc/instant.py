@@ -28,6 +28,7 @@ _pattern = re.compile(
 _CACHED = 2048
 _second_of_text: dict[str, int] = {}
 _text_of_second: dict[int, str] = {}
+_text_of_instant: dict[Instant, str] = {}  # with Z: the bridge writes a task's times twice
 _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 
 
@@ -86,6 +87,16 @@ class Instant(int):
 
     def rfc3339(self) -> str:
         """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset): no text can say it."""
+        text = _text_of_instant.get(self)
+        if text is None or self.offset:
+            text = self._written()
+            if not self.offset:
+                if len(_text_of_instant) >= _CACHED:
+                    _text_of_instant.clear()
+                _text_of_instant[self] = text
+        return text
+
+    def _written(self) -> str:
         offset = self.offset
         seconds, nanoseconds = divmod(int(self) + offset * SECOND if offset else self, SECOND)
         text = _text_of_second.get(seconds)

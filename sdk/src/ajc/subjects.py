@@ -55,7 +55,10 @@ def is_type(name: object) -> bool:
 
 def is_id(name: object) -> bool:
     """Whether this is a legal task id; it need not be a KSUID."""
-    return isinstance(name, str) and _name(name) is not None  # another id each time: no cache
+    if not isinstance(name, str):
+        return False
+    # another id each time, so no cache; most are a KSUID, and need no look at each character
+    return (name.isalnum() and name.isascii() and len(name) <= LONGEST_NAME) or _name(name) is not None
 
 
 def is_queue(name: object) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import secrets
-from collections import deque
 from collections.abc import Awaitable
 from typing import Final
 
@@ -17,16 +18,16 @@ from ajc.subjects import beat_prefix
 from ajc_bridge.happenings import BeatIgnored, ReplyIgnored
 from ajc_bridge.ports import Beaten, Journal
 
-_REMEMBERED: Final = 8_192
+_REMEMBERED: Final = 4_096
 _ROOM_SECONDS: Final = 0.05
+_TOKEN_DIGITS: Final = 16
+_RANDOM_BYTES: Final = 2_048
 
 
 class _Waiting(msgspec.Struct, gc=False):
-    """One request that waits for its reply until `until`, which a beat moves; its timer fires at `due`."""
+    """One request that waits for its reply until `until`, which a beat moves."""
 
     future: asyncio.Future[ExecReply | None]
-    timer: asyncio.TimerHandle
-    due: float
     until: float
     task_id: str
     type: str
@@ -46,8 +47,11 @@ class NatsExchange:
         self._beats_length = len(self._beats)
         self._beat_line = f"AJ-Heartbeat-Subject: {self._beats}".encode()
         self._table: dict[bytes, _Waiting] = {}
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._over: dict[bytes, tuple[str, str, str]] = {}
-        self._order: deque[bytes] = deque()
+        self._over_before: dict[bytes, tuple[str, str, str]] = {}
+        self._random = ""
         self._limit = connection.max_payload
 
     async def start(self) -> None:
@@ -85,7 +89,9 @@ class NatsExchange:
         self, subject: str, request: ExecRequest, until: float, beaten: Beaten | None
     ) -> asyncio.Future[ExecReply | None]:
         # not to be guessed: a responder sees the inbox, and must not answer for others
-        name = secrets.token_hex(8)
+        if not self._random:
+            self._random = os.urandom(_RANDOM_BYTES).hex()
+        name, self._random = self._random[-_TOKEN_DIGITS:], self._random[:-_TOKEN_DIGITS]
         token = name.encode()
         headers = request.headers()
         if beaten is not None:
@@ -93,8 +99,9 @@ class NatsExchange:
             headers = b"%b%b%b\r\nAJ-Heartbeat-Ms: %d\r\n\r\n" % (headers[:-2], self._beat_line, token, every)
         self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + name)
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
-        timer = self._loop.call_at(until, self._give_up, token)
-        self._table[token] = _Waiting(future, timer, until, until, request.task_id, request.type, beaten)
+        self._table[token] = _Waiting(future, until, request.task_id, request.type, beaten)
+        if until < self._due:
+            self._look_at(until)
         return future
 
     async def _send_later(
@@ -111,9 +118,8 @@ class NatsExchange:
         token = subject[self._inbox_length :]
         waiting = self._table.pop(token, None)
         if waiting is None:
-            self._journal.note(ReplyIgnored(*self._over.get(token, ("late", "", ""))))
+            self._journal.note(ReplyIgnored(*(self._recall(token) or ("late", "", ""))))
             return
-        waiting.timer.cancel()
         self._remember(token, "duplicate", waiting)
         if waiting.future.done():  # nobody waits for it any more
             self._journal.note(ReplyIgnored("late", waiting.type, waiting.task_id))
@@ -124,29 +130,36 @@ class NatsExchange:
         token = subject[self._beats_length :]
         waiting = self._table.get(token)
         if waiting is None:
-            over = self._over.get(token)
+            over = self._recall(token)
             self._journal.note(BeatIgnored("unknown", "", "") if over is None else BeatIgnored("over", *over[1:]))
             return
         until = None if waiting.beaten is None or waiting.future.done() else waiting.beaten(body)
         if until is None:
             self._journal.note(BeatIgnored("over", waiting.type, waiting.task_id))
         else:
-            waiting.until = until  # its timer looks there when it fires: a flood of beats moves no timers
+            waiting.until = until  # looked at when the timer fires: a flood of beats moves no timers
 
-    def _give_up(self, token: bytes) -> None:
-        waiting = self._table[token]
-        if waiting.until > waiting.due and not waiting.future.done():
-            waiting.due = waiting.until
-            waiting.timer = self._loop.call_at(waiting.until, self._give_up, token)
-            return
-        del self._table[token]
-        self._remember(token, "late", waiting)
-        if not waiting.future.done():
-            waiting.future.set_result(None)
+    def _look_at(self, due: float) -> None:
+        """Look for what is over at `due`, with the one timer of all requests: most are answered long before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._give_up) if due < math.inf else None
+
+    def _give_up(self) -> None:
+        now = self._loop.time()
+        for token in [token for token, waiting in self._table.items() if waiting.until <= now]:
+            waiting = self._table.pop(token)
+            self._remember(token, "late", waiting)
+            if not waiting.future.done():
+                waiting.future.set_result(None)
+        self._look_at(min((waiting.until for waiting in self._table.values()), default=math.inf))
 
     def _remember(self, token: bytes, kind: str, waiting: _Waiting) -> None:
         """Keep for a while what another reply to this request would be."""
         self._over[token] = (kind, waiting.type, waiting.task_id)
-        self._order.append(token)
-        if len(self._order) > _REMEMBERED:
-            del self._over[self._order.popleft()]
+        if len(self._over) >= _REMEMBERED:
+            self._over_before, self._over = self._over, {}
+
+    def _recall(self, token: bytes) -> tuple[str, str, str] | None:
+        return self._over.get(token) or self._over_before.get(token)

@@ -23,6 +23,7 @@ from ajc_bridge.pipeline.fair_share import FairShare, Grant
 from ajc_bridge.pipeline.keepalive import Keepalive
 from ajc_bridge.pipeline.room import Room
 from ajc_bridge.pipeline.settle import settle
+from ajc_bridge.pipeline.workers import Workers
 from ajc_bridge.ports import Lease, Ports, WorkQueue
 
 _LOOK_IN_SECONDS: Final = 0.1
@@ -57,6 +58,7 @@ class Lane:
         self._cancellations = cancellations or Cancellations(ports)
         self._keepalive = Keepalive(queue, ports.clock, ports.journal, policy)
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._workers = Workers(self._work)
         self._dispatching: set[int] = set()
         self._interrupting = False
         self._stopping = False
@@ -85,6 +87,7 @@ class Lane:
         finally:
             self._intake.cancel()
             keeping.cancel()
+            self._workers.stop()
 
     def follow(self, policy: QueuePolicy) -> None:
         """Take up another policy: the next item sees it, and leases are kept by it from now on."""
@@ -166,7 +169,7 @@ class Lane:
         self._share.start(self._queue.queue, reserved=reserved)
         self._keepalive.hold(lease)
         self._idle.clear()
-        self._tasks[id(lease)] = asyncio.create_task(self._work(lease))
+        self._tasks[id(lease)] = self._workers.start(lease)
 
     def _hand_back(self, lease: Lease) -> None:
         """Give an item back that came too late to be begun."""
