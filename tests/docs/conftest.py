@@ -20,7 +20,7 @@ for folder in (ROOT, ROOT / "tests" / "daemon", Path(__file__).parent):
 from doc_blocks import blocks  # noqa: E402
 
 OPERATIONS = ROOT / "docs" / "operations.md"
-ROLES = ("admin", "enqueuer", "bridge", "responder")
+ROLES = ("admin", "enqueuer", "canceller", "bridge", "responder")
 
 
 @pytest.fixture

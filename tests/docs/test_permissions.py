@@ -16,6 +16,7 @@ from ajc import subjects
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.errors import AjcError, Unavailable
+from ajc.task_records import read_task, save_task
 
 RESPONDER = """
 import ajc
@@ -100,6 +101,52 @@ async def enqueue(client: ajc.Client, payload: str) -> ajc.Task:
     return await client.enqueue("email:new", payload, queue="EMAIL", deadline=60)
 
 
+@pytest.mark.slow
+async def test_a_canceller_cancels_what_waits_and_what_runs(roles: str, tmp_path: Path) -> None:
+    await make_queue()
+    config = tmp_path / "bridge.toml"
+    config.write_text(BRIDGE)
+    bridge = subprocess.Popen([sys.executable, "-m", "ajc_bridge", "run", "--config", str(config)])
+    try:
+        async with (
+            ajc.connect(context="enqueuer") as producer,
+            ajc.connect(context="canceller") as client,
+            ajc.connect(context="admin") as admin,
+        ):
+            asked = asyncio.Event()
+            await admin.connection.subscribe("ajc.exec.email:new", lambda _: asked.set(), queue="ajc")
+            running = await enqueue(producer, "never answered")
+            await asyncio.wait_for(asked.wait(), 30)
+            waiting = await producer.enqueue("nobody:there", queue="EMAIL")
+            while (await producer.load(waiting.id)).next_try_at is None:
+                await asyncio.sleep(0.05)
+            for task in (running, waiting):
+                assert (await client.cancel(task.id, "no")).last_err == "cancelled: no"
+            assert (await admin.queue("EMAIL")).messages == 0
+            with pytest.raises(ajc.Conflict, match="is complete already"):
+                await client.cancel((await complete(producer, admin)).id)
+            started = time.monotonic()
+            bridge.terminate()
+            assert bridge.wait(20) == 0
+            assert time.monotonic() - started < 10  # it was told: nothing runs that it would wait for
+        assert "Violation" not in Path(roles).read_text()
+    finally:
+        bridge.kill()
+        bridge.wait(20)
+
+
+async def complete(producer: ajc.Client, admin: ajc.Client) -> ajc.Task:
+    """A task that has ended, and whose item is still there."""
+    task = await producer.enqueue("nobody:there", queue="EMAIL")
+    while True:
+        record = await read_task(admin.connection, task.id)
+        try:
+            await save_task(admin.connection, record.task.replace(state="complete"), record.revision)
+        except ajc.Conflict:
+            continue
+        return task
+
+
 FORBIDDEN = {
     "enqueuer": (
         "ajc.exec.email:new",
@@ -109,6 +156,15 @@ FORBIDDEN = {
         "$JS.API.STREAM.DELETE.CHORIA_AJ_TASKS",
         "$JS.API.STREAM.PURGE.CHORIA_AJ_TASKS",
         "$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_EMAIL.WORKERS",
+    ),
+    "canceller": (
+        "ajc.exec.email:new",
+        "CHORIA_AJ.Q.OTHER.x",
+        "CHORIA_AJ.D.S.EMAIL.x",
+        "$JS.API.STREAM.PURGE.CHORIA_AJ_Q_EMAIL",
+        "$JS.API.STREAM.MSG.DELETE.CHORIA_AJ_TASKS",
+        "$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_EMAIL.WORKERS",
+        "_INBOX_bridge.x",
     ),
     "bridge": (
         "CHORIA_AJ.Q.EMAIL.x",
@@ -135,6 +191,7 @@ FORBIDDEN = {
 }
 DEAF = {
     "enqueuer": ("ajc.exec.email:new", "_INBOX_bridge.>", "_INBOX.>", "CHORIA_AJ.T.*"),
+    "canceller": ("ajc.exec.email:new", "ajc.cancel.*", "_INBOX_bridge.>", "CHORIA_AJ.T.*"),
     "bridge": ("_INBOX_enqueuer.>", "CHORIA_AJ.E.>", ">"),
     "responder": (
         "ajc.exec.email:new",
