@@ -51,6 +51,24 @@ async def connected(server: Any) -> AsyncIterator[Connection]:
         await connection.close()
 
 
+@asynccontextmanager
+async def serving(server: Any, app: ajc.Responder) -> AsyncIterator[Connection]:
+    """The responder on its loop, and a connection that asks it."""
+    started = asyncio.Event()
+    running = asyncio.create_task(app.serve(started=started.set))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        waiting.cancel()
+        await running
+    try:
+        async with connected(server) as connection:
+            yield connection
+    finally:
+        app.stop()
+        await running
+
+
 async def item_of(client: ajc.Client, queue: str, task_id: str) -> StoredMessage | None:
     try:
         return await last_message(client.connection, queue_stream(queue), item_subject(queue, task_id))

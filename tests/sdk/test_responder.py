@@ -7,37 +7,17 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from sdk_world import ask, connected, exec_request, unique, until
+from sdk_world import ask, connected, exec_request, serving, unique, until
 
 import ajc
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.exchange import read_reply
-
-
-@asynccontextmanager
-async def serving(server: Any, app: ajc.Responder) -> AsyncIterator[Connection]:
-    """The responder on its loop, and a connection that asks it."""
-    started = asyncio.Event()
-    running = asyncio.create_task(app.serve(started=started.set))
-    waiting = asyncio.create_task(started.wait())
-    await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        waiting.cancel()
-        await running
-    try:
-        async with connected(server) as connection:
-            yield connection
-    finally:
-        app.stop()
-        await running
 
 
 class Mail(msgspec.Struct):
@@ -362,7 +342,8 @@ async def test_requests_that_cannot_be_read(server: Any, caplog: pytest.LogCaptu
     kind = unique("t")
 
     @app.handler(kind)
-    async def handle(_attempt: ajc.Attempt) -> None: ...
+    async def handle(attempt: ajc.Attempt) -> None:
+        assert attempt.payload is None
 
     subject = f"ajc.exec.{kind}"
     async with serving(server, app) as connection:

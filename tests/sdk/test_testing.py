@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,50 @@ def test_the_time_is_limited() -> None:
 
     with pytest.raises(ajc.TaskTimeout):
         run(forever, timeout=0.05)
+
+
+def test_every_report_of_progress_is_kept() -> None:
+    reports: list[tuple[float | None, str]] = []
+
+    def report(attempt: ajc.Attempt) -> None:
+        for number in range(50):
+            attempt.progress(number, f"step {number}")
+        attempt.progress(message="and so on")
+        attempt.progress()
+
+    run(report, progress=reports)
+    assert reports == [*((number, f"step {number}") for number in range(50)), (None, "and so on"), (None, "")]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_cancellation_reaches_the_handler(plain: bool) -> None:
+    told: list[str] = []
+
+    def obey(attempt: ajc.Attempt) -> None:
+        attempt.wait_cancelled(20)
+        told.append(attempt.cancel_reason)
+
+    async def obey_later(attempt: ajc.Attempt) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append(attempt.cancel_reason)
+
+    with pytest.raises(ajc.Terminate) as raised:
+        run(obey if plain else obey_later, cancel_after=timedelta(seconds=0.05), cancel_reason="not wanted")
+    assert raised.value.text == "cancelled: not wanted"
+    assert told == ["cancelled: not wanted"]
+
+
+def test_a_handler_that_does_not_heed_its_cancellation_is_found() -> None:
+    end = threading.Event()
+    with pytest.raises(ajc.TaskTimeout):
+        run(lambda attempt: end.wait(20), cancel_after=0, timeout=0.3)
+    end.set()
+
+
+def test_the_trace() -> None:
+    assert run(lambda attempt: attempt.traceparent, traceparent="00-a-b-01") == "00-a-b-01"
 
 
 def test_middleware() -> None:

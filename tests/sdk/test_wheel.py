@@ -21,6 +21,9 @@ WITHOUT_THE_BRIDGE = [
     "enqueue_many",
     "stored_message",
     "responder",
+    "responder_beats",
+    "responder_cancel",
+    "responder_service",
 ]
 
 NO_BRIDGE = """

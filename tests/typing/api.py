@@ -110,6 +110,8 @@ def blocking() -> None:
 
 app = ajc.Responder()
 other = ajc.Responder("nats://a", prefix="CHORIA_AJ.H.T", drain=timedelta(seconds=5))
+hidden = ajc.Responder(name="mailer", version="1.2.3", description="sends", errors="type")
+ajc.Responder(errors="none")  # type: ignore[arg-type]
 
 
 @app.handler("email:new", concurrency=10)
@@ -121,6 +123,10 @@ async def send(attempt: ajc.Attempt) -> dict[str, bool]:
     assert_type(attempt.deadline, datetime)
     assert_type(attempt.remaining(), float)
     assert_type(attempt.cancelled, bool)
+    assert_type(attempt.cancel_reason, str)
+    assert_type(attempt.wait_cancelled(0.1), bool)
+    assert_type(attempt.payload_bytes, bytes | None)
+    assert_type(attempt.traceparent, str | None)
     attempt.logger.info("hello", extra={"a": 1})
     if not attempt.payload:
         raise ajc.Terminate("no address")
@@ -131,7 +137,7 @@ async def send(attempt: ajc.Attempt) -> dict[str, bool]:
     return {"sent": True}
 
 
-@app.handler("email:typed")
+@app.handler("email:typed", timeout=timedelta(minutes=5), heartbeat=False)
 def typed(payload: Payload) -> str:
     return payload.to
 

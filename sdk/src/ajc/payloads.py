@@ -37,11 +37,19 @@ class Arguments(msgspec.Struct, frozen=True):
     positional: tuple[Source, ...]
     keywords: Mapping[str, Source]
 
-    def of(self, attempt: Attempt) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments for this attempt. Raises `Terminate` for a payload that does not fit."""
-        return [take(attempt) for take in self.positional], {
-            name: take(attempt) for name, take in self.keywords.items()
-        }
+    @property
+    def attempt_alone(self) -> bool:
+        """Whether the attempt is all that it is called with."""
+        return self.positional == (_itself,) and not self.keywords
+
+    def call(self, function: Callable[..., Any], attempt: Attempt) -> Any:
+        """Call the function with its arguments for this attempt. Raises `Terminate` for a payload that does not fit."""
+        if len(self.positional) == 1 and not self.keywords:
+            return function(self.positional[0](attempt))
+        return function(
+            *[take(attempt) for take in self.positional],
+            **{name: take(attempt) for name, take in self.keywords.items()},
+        )
 
 
 def read_arguments(handler: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Arguments:
@@ -58,13 +66,16 @@ def read_arguments(handler: Callable[..., Any], names: Mapping[str, Any] | None 
     hints = _hints(handler, names)
     positional: list[Source] = []
     keywords: dict[str, Source] = {}
+    in_order = True  # until one is left out, arguments need no names
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         source = _source(handler, parameter, hints.get(parameter.name, parameter.empty), alone=len(parameters) == 1)
         if source is None:
-            continue
-        if parameter.kind is parameter.POSITIONAL_ONLY:
+            in_order = False
+        elif parameter.kind is parameter.POSITIONAL_ONLY or (
+            in_order and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ):
             positional.append(source)
         else:
             keywords[parameter.name] = source
@@ -114,20 +125,24 @@ def untyped(payload: bytes | None) -> Any:
 def _source(handler: Callable[..., Any], parameter: inspect.Parameter, kind: Any, *, alone: bool) -> Source | None:
     bare = kind is parameter.empty
     if (isinstance(kind, type) and issubclass(kind, _attempt_class())) or (bare and parameter.name == "attempt"):
-        return lambda attempt: attempt
+        return _itself
     if kind is Task or (bare and parameter.name == "task"):
         return lambda attempt: attempt.task
     if bare and parameter.name == "payload":
         return lambda attempt: attempt.payload
     if bare and alone:
-        return lambda attempt: attempt
+        return _itself
     if bare or (parameter.default is not parameter.empty and parameter.name != "payload"):
         if parameter.default is not parameter.empty:
             return None
         reason = f"parameter {parameter.name} is none of attempt, task, payload, and has no annotation"
         raise InvalidValue("handler", handler, reason)
     decode = payload_decoder(kind)
-    return lambda attempt: decode(attempt.task.payload)
+    return lambda attempt: decode(attempt.payload_bytes)
+
+
+def _itself(attempt: Attempt) -> Attempt:
+    return attempt
 
 
 def _attempt_class() -> type[Attempt]:

@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from ajc.connect_options import ConnectOptions
@@ -20,6 +21,8 @@ from ajc.context import describe, resolve
 from ajc.errors import AlreadyExists, Closed, InvalidValue
 from ajc.handlers import DEFAULT_CONCURRENCY, Handler, Middleware
 from ajc.queue import Duration
+from ajc.replies import ERRORS_TOLD, ErrorsTold
+from ajc.service import DEFAULT_VERSION, Endpoint, Service, check_version
 from ajc.serving import Serving
 from ajc.subjects import EXEC_PREFIX, RESPONDER_GROUP, exec_subject
 
@@ -33,7 +36,10 @@ class Responder:
     """Handlers for task types, on one connection that comes back by itself for ever.
 
     Where to connect: as `ajc.connect`. `prefix` is the bridge's `exec.prefix`. `drain` (timedelta or seconds) is how
-    long running handlers get to finish once the responder is told to end.
+    long running handlers get to finish once the responder is told to end. `name`, `version` (semantic, `1.2.3`) and
+    `description` are what it is found under as a NATS service. `errors` says what of an exception that a handler did
+    not mean as an answer is told to the bridge, and stored with the task: its type and message, or with `type` its
+    type alone; the trace goes to the log only.
     """
 
     def __init__(
@@ -44,6 +50,9 @@ class Responder:
         name: str = "ajc-responder",
         prefix: str = EXEC_PREFIX,
         drain: Duration = _DRAIN_SECONDS,
+        version: str = DEFAULT_VERSION,
+        description: str = "",
+        errors: ErrorsTold = "message",
     ) -> None:
         self._server = server
         self._context = context
@@ -52,11 +61,17 @@ class Responder:
         self._drain = drain if isinstance(drain, (int, float)) else drain.total_seconds()
         if self._drain < 0:
             raise InvalidValue("drain", drain, "is 0 or more")
+        self._version = check_version(version)
+        self._description = description
+        if errors not in ERRORS_TOLD:
+            raise InvalidValue("errors", errors, "is message or type")
+        self._errors: ErrorsTold = errors
         self.handlers: dict[str, Handler] = {}
         self._middleware: list[Middleware] = []
         self._ending: asyncio.Event | None = None
         self._closed: BaseException | None = None
         self._seeking = False
+        self._hidden = False
         self.interrupted = False
 
     def handler(
@@ -64,20 +79,34 @@ class Responder:
         type: str,  # noqa: A002  (the word of the wire)
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
+        timeout: Duration | None = None,
+        heartbeat: bool = True,
     ) -> Callable[[_F], _F]:
         """Register the decorated function for a task type: `async def`, or a plain `def`, which runs in a thread.
 
         At most `concurrency` attempts run at a time; a further one is answered busy. Its parameters say what it
         gets: the `Attempt`, the `Task`, or the payload as a type (a msgspec struct, a dataclass, a pydantic model,
-        …), checked. It returns the result: bytes, or any JSON value. Raises `InvalidName`, `InvalidValue` (a
-        signature that cannot be served), `AlreadyExists`.
+        …), checked. It returns the result: bytes, or any JSON value.
+
+        While it runs the responder beats for it, so that an attempt may last longer than the queue's run time and a
+        responder that is gone is noticed soon. Beats say that the process lives, not that the work gets on: `timeout`
+        (timedelta or seconds) is the most that an attempt may take in all, and with `heartbeat=False` nothing but
+        `attempt.progress` beats. Raises `InvalidName`, `InvalidValue` (a signature that cannot be served),
+        `AlreadyExists`.
         """
         names = {**sys._getframe(1).f_locals}  # noqa: SLF001  (annotations may name the caller's local classes)
 
         def register(function: _F) -> _F:
             if type in self.handlers:
                 raise AlreadyExists("handler", type)
-            self.handlers[type] = Handler(type, function, concurrency=concurrency, names=names)
+            self.handlers[type] = Handler(
+                type,
+                function,
+                concurrency=concurrency,
+                timeout=timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
+                heartbeat=heartbeat,
+                names=names,
+            )
             return function
 
         return register
@@ -111,22 +140,32 @@ class Responder:
         if connection is None:
             self._ending = None
             return
-        serving = Serving(connection, list(self.handlers.values()), self._middleware)
+        endpoints = [
+            Endpoint(handler, exec_subject(self._prefix, task_type), RESPONDER_GROUP)
+            for task_type, handler in self.handlers.items()
+        ]
+        service = Service(self._name, self._version, self._description, endpoints)
+        serving = Serving(connection, endpoints, self._middleware, name=self._name, errors=self._errors)
         try:
-            for task_type, handler in self.handlers.items():
-                subject = exec_subject(self._prefix, task_type)
-                await serving.subscribe(subject, handler, RESPONDER_GROUP)
+            await serving.start()
+            await service.start(connection)
             await connection.flush()
             _logger.info("serving %s", ", ".join(sorted(self.handlers)))
             if started is not None:
                 started()
             await ending.wait()
         finally:
+            patience = 0.0  # cancelled once more
             try:
-                await serving.drain(self._drain)
+                await serving.leave()
+                await service.stop()
+                patience = self._drain
             finally:
-                await connection.close()
-                self._ending = None
+                try:
+                    await serving.finish(patience)
+                finally:
+                    await connection.close()
+                    self._ending = None
         if self._closed is not None:
             raise Closed(f"the connection to NATS is closed for good: {self._closed}")
 
@@ -163,6 +202,12 @@ class Responder:
         elif self._seeking and error is not None:
             self._seeking = False  # once is enough: the next tries fail alike
             _logger.warning("cannot connect; trying again: %s", str(error) or type(error).__name__)
+        elif error is not None and "permissions violation" in str(error).lower():
+            discovery = "$srv." in str(error).lower()  # nine subjects: one line for all
+            _logger.log(
+                logging.DEBUG if discovery and self._hidden else logging.WARNING, "a right is missing: %s", error
+            )
+            self._hidden = self._hidden or discovery
         elif error is not None:
             _logger.debug("NATS: %s", error)  # each failed try to connect among them
 

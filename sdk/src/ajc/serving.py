@@ -4,49 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from ajc.attempt import Attempt
-from ajc.connection import Connection, Message, Subscription
-from ajc.errors import AjcError, Busy, Malformed, Retry
+from ajc.attempt_clock import AttemptClock
+from ajc.connection import Connection, Subscription
+from ajc.errors import AjcError, Busy, Malformed, Retry, Terminate
 from ajc.exchange import ExecRequest
-from ajc.handlers import Handler, Middleware, Reply, answer, reply_to_exception
-from ajc.task import Task
+from ajc.handlers import Middleware, chain
+from ajc.replies import ErrorsTold, Reply, fitting, reply_to_exception, reply_to_result
+from ajc.request_head import quick_timeout, read_request
+from ajc.runners import Runners
+from ajc.service import Endpoint
+from ajc.subjects import CANCEL_SUBJECTS
+from ajc.tracing import find_tracing
 
 _logger: Final = logging.getLogger("ajc.responder")
+_handler_logger: Final = logging.getLogger("ajc.handler")
 _UNSUBSCRIBE_SECONDS: Final = 2.0
+_SMALL: Final = 1_024  # no server has a smaller limit
+_CANCEL_PREFIX: Final = len(CANCEL_SUBJECTS) - 1
 
 
 class Serving:
     """What a responder does between its first subscription and the last reply."""
 
-    def __init__(self, connection: Connection, handlers: Sequence[Handler], middleware: Sequence[Middleware]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        endpoints: Sequence[Endpoint],
+        middleware: Sequence[Middleware],
+        *,
+        name: str,
+        errors: ErrorsTold,
+    ) -> None:
         self._connection = connection
-        self._handlers = handlers
+        self._endpoints = endpoints
         self._middleware = tuple(middleware)
+        self._errors: ErrorsTold = errors
         self._subscriptions: list[Subscription] = []
-        self._attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._clock = AttemptClock(connection, name, self._expired)
+        self._runners = Runners(self._run)
+        self._enter_trace = find_tracing()
         self._draining = False
+        self._idle = asyncio.Event()
 
-    async def subscribe(self, subject: str, handler: Handler, group: str) -> None:
-        """Take requests for this handler from now on."""
-        self._subscriptions.append(
-            await self._connection.subscribe(subject, partial(self._received, handler), queue=group)
-        )
+    async def start(self) -> None:
+        """Take requests from now on."""
+        # One subscription for all tasks: one for each attempt would cost every one of them two commands, and every
+        # server of a cluster two changes of its routes, for what happens to few. A cancel message is short and rare;
+        # that each responder hears those of the others costs it one comparison for each attempt it runs.
+        await self._connection.subscribe_raw(CANCEL_SUBJECTS, self._cancelled)
+        for endpoint in self._endpoints:
+            endpoint.call = chain(endpoint.handler, self._middleware)
+            endpoint.clock = self._clock
+            received = partial(self._received, endpoint)
+            self._subscriptions.append(
+                await self._connection.subscribe_raw(endpoint.subject, received, queue=endpoint.group)
+            )
 
-    async def drain(self, seconds: float) -> None:
-        """Take no more requests, let what runs finish within so many seconds, then fail the rest."""
+    async def leave(self) -> None:
+        """Take no more requests: leave the queue group, and answer busy to what is on its way."""
         self._draining = True
-        try:
-            await self._unsubscribe()
-            if self._attempts and seconds > 0:
-                await asyncio.wait(list(self._attempts), timeout=seconds)
-        finally:
-            await self._cancel_rest()
-
-    async def _unsubscribe(self) -> None:
         try:
             async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
                 # what was on its way comes still, and is answered
@@ -54,77 +76,188 @@ class Serving:
         except TimeoutError:
             _logger.debug("the server did not answer while unsubscribing")
 
-    async def _cancel_rest(self) -> None:
-        rest = list(self._attempts)
-        for task in rest:
-            self._attempts[task].cancel(interrupted=True)
-            task.cancel()
+    async def finish(self, seconds: float) -> None:
+        """Let what runs finish within so many seconds, then fail the rest."""
+        try:
+            await self._wait_idle(seconds)
+        finally:
+            await self._interrupt_rest()
+
+    async def _wait_idle(self, seconds: float) -> None:
+        if self._clock.running:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
+            except TimeoutError:
+                _logger.debug("%d attempts have not ended in time", len(self._clock.running))
+
+    async def _interrupt_rest(self) -> None:
+        rest = list(self._clock.running)
+        for attempt in rest:
+            attempt.stop("ending")
         if rest:
             _logger.warning("%d attempts were interrupted", len(rest))
-            await asyncio.wait(rest, timeout=_UNSUBSCRIBE_SECONDS)
-        for handler in self._handlers:
-            handler.close()
+            await self._wait_idle(_UNSUBSCRIBE_SECONDS)
+        self._clock.close()
+        for endpoint in self._endpoints:
+            endpoint.handler.close()
         if self._connection.connected:
             try:
                 await self._connection.flush(_UNSUBSCRIBE_SECONDS)
             except AjcError as error:
                 _logger.debug("flushing: %s", error)
 
-    def _received(self, handler: Handler, message: Message) -> None:
+    def _received(self, endpoint: Endpoint, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         """Begin an attempt, or answer busy. Called by the reading loop."""
-        if not message.reply:
-            _logger.warning("a message on %s wants no reply, and was left alone", message.subject)
+        if not reply:
+            _logger.warning("a message on %s wants no reply, and was left alone", subject.decode("utf-8", "replace"))
             return
+        endpoint.requests += 1
+        handler = endpoint.handler
         if self._draining:
-            self._send(message, reply_to_exception(Busy("the responder is ending")))
+            self._send(endpoint, reply, reply_to_exception(Busy("the responder is ending")))
             return
         if handler.running >= handler.concurrency:
-            self._send(message, reply_to_exception(Busy(f"{handler.concurrency} attempts run already")))
+            self._send(endpoint, reply, reply_to_exception(Busy(f"{handler.concurrency} attempts run already")))
             return
-        try:
-            request = ExecRequest.decode(message.headers, message.body)
-            attempt = Attempt(request, Task.decode(message.body), self._connection)
-        except Malformed as error:
-            _logger.warning("a request on %s cannot be read: %s", message.subject, error)
-            self._send(message, reply_to_exception(Retry(str(error))))
-            return
+        timeout_ms = quick_timeout(headers)
+        request: ExecRequest | None = None
+        if timeout_ms < 0:
+            request = self._read(endpoint, reply, body, headers)
+            if request is None:
+                return
+            timeout_ms = request.timeout_ms
+        attempt = Attempt(timeout_ms, headers, body, endpoint, reply)
+        if request is not None:
+            attempt.request = request
         handler.running += 1
-        running = asyncio.get_running_loop().create_task(self._attempted(handler, attempt, message))
-        self._attempts[running] = attempt
-        running.add_done_callback(partial(self._ended, handler))
+        self._clock.begin(attempt)
+        self._runners.add(attempt)
 
-    async def _attempted(self, handler: Handler, attempt: Attempt, message: Message) -> None:
+    def _read(self, endpoint: Endpoint, reply: bytes, body: bytes, headers: bytes | None) -> ExecRequest | None:
+        """Read a request in full, or answer that it cannot be run here."""
         try:
-            reply = await answer(handler, attempt, self._middleware, self._connection.max_payload)
-        except asyncio.CancelledError:
-            self._send(message, reply_to_exception(Retry("interrupted: the responder ended")))
-            raise
-        if reply is None:
-            request = attempt.request
-            attempt.logger.warning(
-                "task %s (%s), try %d: the deadline passed after %g s; no reply is sent",
-                *(attempt.task.id, request.type, attempt.try_number, request.timeout_ms / 1000),
-            )
+            return read_request(headers, body)
+        except Malformed as error:
+            _logger.warning("a request on %s cannot be read: %s", endpoint.subject, error)
+            self._send(endpoint, reply, reply_to_exception(Retry(str(error))))
+        except Busy as error:
+            self._send(endpoint, reply, reply_to_exception(error))
+        return None
+
+    async def _run(self, attempt: Attempt) -> None:
+        """Run the handler, and answer. Whatever it raises is its answer."""
+        endpoint = attempt.endpoint
+        answer: Reply | None = None
+        now = 0.0
+        try:
+            try:
+                if attempt.stopped is None:
+                    if self._enter_trace is not None and attempt.traced and attempt.traceparent:
+                        self._enter_trace(attempt.traceparent, attempt.tracestate)
+                    answer = reply_to_result(await endpoint.call(attempt))
+            except asyncio.CancelledError as error:
+                answer = self._cancelled_itself(attempt, error)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a handler raises is its answer)
+                answer = reply_to_exception(error, self._errors)
+            if not attempt.over:
+                if attempt.beats is not None:
+                    self._clock.last_words(attempt)
+                attempt.over = True  # no beat from now on
+                if self._clock.stand_in.flying:
+                    await self._clock.stand_in.landed()
+                now = time.monotonic()
+                if attempt.stopped is None and now < attempt.ends and answer is not None:
+                    self._send(endpoint, attempt.reply, answer)
+                    if answer.error is not None or _handler_logger.isEnabledFor(logging.DEBUG):
+                        _log(attempt, answer)
+                else:
+                    self._stopped(attempt, answer)
+        finally:
+            handler = endpoint.handler
+            handler.running -= 1
+            endpoint.processing += (now or time.monotonic()) - attempt.began
+            del self._clock.running[attempt]
+            if self._draining and not self._clock.running:
+                self._idle.set()
+
+    def _cancelled_itself(self, attempt: Attempt, error: asyncio.CancelledError) -> Reply | None:
+        """Return the answer of a handler that was cancelled, not by us; None when the loop ends, and this with it."""
+        current = asyncio.current_task()
+        if attempt.stopped is None and (current is None or not current.cancelling()):
+            return reply_to_exception(error, self._errors)
+        attempt.stopped = attempt.stopped or "ending"
+        return None
+
+    def _stopped(self, attempt: Attempt, answer: Reply | None) -> None:
+        """Answer for a handler that ended after its time, or because the responder ends."""
+        if attempt.stopped != "ending" or time.monotonic() >= attempt.ends:
+            self._late(attempt)
             return
-        _log(attempt, reply)
-        self._send(message, reply)
+        if answer is None or answer.error is not None:
+            answer = reply_to_exception(Retry("interrupted: the responder ended"))
+        self._answer(attempt, answer)
 
-    def _ended(self, handler: Handler, running: asyncio.Task[None]) -> None:
-        handler.running -= 1
-        del self._attempts[running]
-        if not running.cancelled() and (error := running.exception()) is not None:
-            _logger.error("an attempt was not answered", exc_info=error)
+    def _expired(self, attempt: Attempt) -> None:
+        """Stop an attempt whose time is over, or that of its handler. Called by the clock."""
+        if attempt.ends <= time.monotonic():
+            attempt.stop("deadline")
+            self._late(attempt)
+        else:
+            attempt.stop("timeout")
+            self._answer(attempt, reply_to_exception(Retry(f"not done within {attempt.endpoint.handler.timeout:g} s")))
 
-    def _send(self, message: Message, reply: Reply) -> None:
+    def _cancelled(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+        """Stop the attempts of a task that was cancelled. Called by the reading loop."""
+        del reply, headers
+        task_id = subject[_CANCEL_PREFIX:].decode("utf-8", "replace")
+        for attempt in list(self._clock.running):
+            if attempt.request.task_id == task_id and not attempt.over and attempt.stopped is None:
+                attempt.stop("cancelled", body.decode("utf-8", "replace"))
+                self._answer(attempt, reply_to_exception(Terminate(attempt.cancel_reason)))
+
+    def _late(self, attempt: Attempt) -> None:
+        attempt.over = True
+        attempt.endpoint.failed("the deadline passed")
+        attempt.logger.warning(
+            "task %s (%s), try %d: the deadline passed after %g s; no reply is sent",
+            *(
+                attempt.request.task_id,
+                attempt.endpoint.handler.type,
+                attempt.try_number,
+                attempt.ends - attempt.began,
+            ),
+        )
+
+    def _answer(self, attempt: Attempt, answer: Reply) -> None:
+        attempt.over = True
+        self._send(attempt.endpoint, attempt.reply, answer)
+        _log(attempt, answer)
+
+    def _send(self, endpoint: Endpoint, reply: bytes, answer: Reply) -> None:
+        """Send the one reply, and count it."""
+        body = answer.body
+        size = len(body)
+        if size > _SMALL or answer.headers is not None:
+            answer = fitting(answer, self._connection.max_payload)  # else the server would close the connection
+        if answer.headers is None:
+            command = b"PUB %b  %d\r\n%b\r\n" % (reply, size, body)
+        else:
+            if answer.word == "busy":
+                endpoint.busy += 1
+            else:
+                endpoint.failed(answer.text)
+            size = len(answer.headers)
+            command = b"HPUB %b  %d %d\r\n%b\r\n" % (reply, size, size, answer.headers)
         try:
-            self._connection.publish(message.reply, reply.body, headers=reply.headers)
+            self._connection.send(command)
         except AjcError as error:
             _logger.warning("a reply was lost: %s", error)
 
 
-def _log(attempt: Attempt, reply: Reply) -> None:
-    if reply.word == "error":
+def _log(attempt: Attempt, answer: Reply) -> None:
+    if answer.word == "error":
         # not the handler's own word for it: the trace is wanted
-        attempt.logger.warning("the handler failed", exc_info=reply.error)
+        attempt.logger.warning("the handler failed", exc_info=answer.error)
     else:
-        attempt.logger.debug("answered: %s", reply.word if reply.error is None else f"{reply.word}: {reply.error}")
+        attempt.logger.debug("answered: %s", f"{answer.word}: {answer.text}" if answer.text else answer.word)
