@@ -167,13 +167,21 @@ async def test_a_command_that_ends_is_told_with_its_last_words(tmp_path: Path) -
         (("conform", "--start", "no-such-command-here"), "there is no command"),
         (("conform", "--start", "'"), "is no command"),
         (("conform", "--wait", "5"), "--wait"),
-        (("conform", "--junit", "no/such/folder/file.xml"), "there is no folder"),
+        (("conform", "--junit", "no/such/folder/file.xml"), "cannot be written: No such file"),
+        (("conform", "--start", "./no-program"), "cannot be started"),
         (("conform", "--context", "no-such-context"), "no-such-context"),
     ],
 )
 def test_a_wrong_usage_ends_with_2(
-    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
+    (tmp_path / "no-program").write_bytes(b"\0")
+    (tmp_path / "no-program").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ajc-bridge", "conform", *arguments])
     with pytest.raises(SystemExit) as ended:
         run_command_line()

@@ -117,8 +117,9 @@ def _examined(
     alone = bool(command) and server is None and context is None
     if not alone:
         check_connection(server, context)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, too
     with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, too
+        stack.callback(signal.signal, signal.SIGTERM, before)
         own = None
         environment = dict(os.environ)
         if alone:
@@ -146,10 +147,7 @@ def _examined(
             program=program,
             server=own,
         )
-        try:
-            report = asyncio.run(examine(options, setup))
-        except OSError as error:
-            raise CliError(f"{command[0]} cannot be started: {error.strerror}", code=USAGE) from None
+        report = asyncio.run(examine(options, setup))
         if program is not None and program.ended_by_itself and (words := program.last_words()):
             say(f"the command ended by itself; its last words:\n{words}")
         return report
@@ -194,5 +192,9 @@ def _command(start: str) -> list[str]:
 
 
 def _check_place(junit: Path | None) -> None:
-    if junit is not None and not junit.parent.is_dir():
-        raise CliError(f"{junit} cannot be written: there is no folder {junit.parent}", code=USAGE)
+    if junit is None:
+        return
+    try:
+        junit.open("ab").close()  # now, and not after half a minute
+    except OSError as error:
+        raise CliError(f"{junit} cannot be written: {error.strerror}", code=USAGE) from None

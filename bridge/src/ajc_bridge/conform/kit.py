@@ -55,8 +55,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 async def examine(options: ConnectOptions, setup: Setup) -> Report:
     """Try all rules of the level, or those of `only`, and return what was found.
 
-    Raises `Unavailable` and `Closed` when there is no server, or none any more, and `OSError` when the command cannot
-    be started. The command, where there is one, is running afterwards, or has ended.
+    Raises `Unavailable` and `Closed` when there is no server, or none any more, and `InvalidValue` when the command
+    cannot be started. The command, where there is one, is running afterwards, or has ended.
     """
     connection = await Connection.open(options, name="ajc-bridge conform", private_inbox=True)
     try:

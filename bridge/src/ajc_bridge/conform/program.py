@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from ajc.errors import InvalidValue
+
 _LOOK_SECONDS: Final = 0.02
 _KILLED_SECONDS: Final = 10.0
 _LAST_BYTES: Final = 8_192
@@ -34,17 +36,20 @@ class Program:
         return self._process.poll() if self._process is not None else None
 
     def start(self) -> None:
-        """Start it. Raises `OSError` when that cannot be done."""
+        """Start it. Raises `InvalidValue` when that cannot be done."""
         self._told = False
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603  (the user's own command)
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._environment,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  (the user's own command)
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise InvalidValue("--start", self.command[0], f"cannot be started: {error.strerror}") from None
 
     def terminate(self) -> None:
         """Send SIGTERM to the process itself, as a container's end does."""
