@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from ajc.errors import AjcError, Unavailable
 from ajc.task_records import read_task, save_task
 
 RESPONDER = """
+import time
+from pathlib import Path
 import ajc
 app = ajc.Responder()
 @app.handler("email:new")
@@ -27,6 +30,14 @@ def send(attempt):
         raise ajc.Terminate("no")
     if attempt.payload == "again" and attempt.try_number == 1:
         raise ajc.Retry("not yet", after=0.3)
+    if attempt.payload == "long":
+        attempt.progress(50, "half way")
+        time.sleep(4.5)  # beyond its run time: it beats
+    while attempt.payload == "for ever":
+        if attempt.cancelled:
+            Path("cancelled").touch()
+            break
+        time.sleep(0.02)
     return attempt.payload
 """
 BRIDGE = """
@@ -45,7 +56,7 @@ listen = "off"
 
 async def make_queue() -> None:
     async with ajc.connect(context="admin") as client:
-        await client.ensure_queue(ajc.Queue("EMAIL", max_tries=3))
+        await client.ensure_queue(ajc.Queue("EMAIL", max_tries=3, max_run_time=3))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +94,11 @@ async def test_each_role_can_do_its_work(roles: str, tmp_path: Path, feature_fla
                 await asyncio.sleep(0.1)
             else:
                 pytest.fail("the expired task was not discarded")
+            await beats_and_tells_progress(client)
+        async with ajc.connect(context="canceller") as client:
+            await is_cancelled(client, tmp_path / "cancelled")
         async with ajc.connect(context="admin") as client:
+            await is_discovered(client)
             assert sorted([letter.reason async for letter in client.dead_letters()]) == ["deadline", "terminated"]
             # nothing is left to be delivered again: every acknowledgement was taken
             assert (await client.queue("EMAIL")).messages == 0
@@ -95,6 +110,35 @@ async def test_each_role_can_do_its_work(roles: str, tmp_path: Path, feature_fla
             process.terminate()
         for process in running:
             process.wait(20)
+
+
+async def beats_and_tells_progress(client: ajc.Client) -> None:
+    heard: list[bytes] = []
+    await client.connection.subscribe("CHORIA_AJ.E.task_progress.*", lambda message: heard.append(message.body))
+    await client.connection.flush()
+    done = await client.result((await enqueue(client, "long")).id, timeout=30)
+    assert (done.state, done.tries) == ("complete", 1)
+    assert [json.loads(body)["message"] for body in heard] == ["half way"]
+
+
+async def is_cancelled(client: ajc.Client, witness: Path) -> None:
+    async with ajc.connect(context="enqueuer") as enqueuer:
+        task = await enqueue(enqueuer, "for ever")
+    until = time.monotonic() + 20
+    while (await client.load(task.id)).state != "active":
+        assert time.monotonic() < until
+        await asyncio.sleep(0.02)
+    assert (await client.cancel(task.id, "a test")).state == "terminated"
+    while not witness.exists():
+        assert time.monotonic() < until
+        await asyncio.sleep(0.02)
+
+
+async def is_discovered(client: ajc.Client) -> None:
+    message = await client.connection.request("$SRV.INFO", b"", timeout=10)
+    [endpoint] = json.loads(message.body)["endpoints"]
+    assert (endpoint["subject"], endpoint["queue_group"]) == ("ajc.exec.email:new", "ajc")
+    assert endpoint["metadata"]["ajc.type"] == "email:new"
 
 
 async def enqueue(client: ajc.Client, payload: str) -> ajc.Task:

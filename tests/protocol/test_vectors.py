@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from documents import cases, data
+from documents import DOCS, cases, data
 
 from ajc.errors import MalformedTask
 from ajc.exchange import ExecReply, ExecRequest, read_reply
@@ -60,6 +60,13 @@ def test_a_bridge_writes_exactly_these_requests(case: dict[str, Any]) -> None:
     )
     assert request.headers() == data(case["header_block_base64"])
     assert Task.decode(body).encode() == body
+
+
+def test_the_first_page_shows_the_first_vector_as_it_is() -> None:
+    page = (DOCS / "protocol.md").read_text()
+    block, body = data(REQUESTS[0]["header_block_base64"]), REQUESTS[0]["body"]
+    assert block is not None
+    assert f" {len(block)} {len(block) + len(body)}\n{block.decode().replace(chr(13), '')}{body[:80]}" in page
 
 
 @pytest.mark.parametrize("case", [case for case in REQUESTS if case["answer"] == "error"], ids=named)
