@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from documents import cases, data
+from documents import cases, data, schema
 from sdk_world import connected
 
 import ajc
@@ -46,16 +46,22 @@ async def serving(url: str, prefix: str, types: set[str]) -> AsyncIterator[None]
         async def answer(attempt: ajc.Attempt) -> dict[str, Any]:
             return read_by(attempt)
 
+    async with running(app):
+        yield
+
+
+@asynccontextmanager
+async def running(app: ajc.Responder) -> AsyncIterator[None]:
     started = asyncio.Event()
-    running = asyncio.create_task(app.serve(started=started.set))
+    served = asyncio.create_task(app.serve(started=started.set))
     waiting = asyncio.create_task(started.wait())
-    await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-    assert started.is_set(), running
+    await asyncio.wait((served, waiting), return_when=asyncio.FIRST_COMPLETED)
+    assert started.is_set(), served
     try:
         yield
     finally:
         app.stop()
-        await running
+        await served
 
 
 @pytest.mark.rule("EXEC-4")
@@ -83,3 +89,38 @@ async def test_the_responder_answers_each_request_as_its_vector_says(own_server:
             if case["answer"] == "busy":
                 version = next(value for name, value in case["headers"] if name == "AJ-Protocol")
                 assert version in reply.text
+
+
+@pytest.mark.rule("EXEC-23")
+@pytest.mark.rule("EXEC-27")
+async def test_what_the_responder_beats_fits_the_schema(own_server: Any) -> None:
+    beats: list[bytes] = []
+    app = ajc.Responder(own_server.url)
+    said = [
+        (0, ""),
+        (12.5, "a" * 50),
+        (None, "\u202e\n\x07 odd \ud83d\ude80"),
+        (100, "z" * 9_000),
+    ]
+
+    @app.handler("email:new")
+    async def work(attempt: ajc.Attempt) -> bytes:
+        for percent, message in said:
+            await attempt.progress(percent, message)
+            await asyncio.sleep(0.12)
+        return b"done"
+
+    case = next(case for case in REQUESTS if case["name"] == "heartbeat")
+    async with running(app), connected(own_server) as connection:
+        await connection.subscribe(case["read"]["heartbeat_subject"], lambda message: beats.append(message.body))
+        await connection.flush()
+        message = await connection.request(
+            case["subject"], case["body"].encode(), headers=data(case["header_block_base64"]), timeout=20
+        )
+        await connection.flush()
+    assert message.body == b"done"
+    told = [json.loads(body) for body in beats if body]
+    for body in told:
+        schema("progress").validate(body)
+    assert [body.get("percent") for body in told][:2] == [0, 12.5]
+    assert len(told) == len(said)
