@@ -201,3 +201,27 @@ async def test_of_a_task_that_runs_twice_here_the_later_attempt_is_the_one_that_
     bridge.lanes[QUEUE].stop()
     bridge.lanes[QUEUE].abandon()
     await ended(bridge)
+
+
+async def test_an_attempt_that_began_while_the_store_was_asked_is_looked_at_anew() -> None:
+    pipe = Pipe()
+    pipe.exchange.answer(SUBJECT, takes(0.5), takes(5.0))
+    pipe.enqueue()
+    bridge = started(pipe)
+    await until(lambda: pipe.exchange.requests)
+    record = cancelled(pipe.task(), "cancelled: no", pipe.now())
+    pipe.store.put("t1", record.encode())
+    pipe.line.latency = lambda call: 0.4 if call == "store.load_leader" else 0.0
+    bridge.cancellations.named("t1")
+    attempt = bridge.cancellations._attempts["t1"]
+    await asyncio.sleep(0.3)
+    bridge.cancellations.leave("t1", attempt)  # as if it had ended just now, and ran again here
+    other = asyncio.create_task(asyncio.sleep(0.3))
+    bridge.cancellations.begin("t1", other)  # type: ignore[arg-type]
+    await asyncio.sleep(0.15)
+    assert not bridge.cancellations.ended(other)  # type: ignore[arg-type]
+    await other
+    bridge.cancellations.leave("t1", other)  # type: ignore[arg-type]
+    await until(lambda: not bridge.running)
+    await asyncio.sleep(1)
+    await ended(bridge)

@@ -54,14 +54,14 @@ class Cancellations:
 
     async def _look(self, task_id: str) -> None:
         try:
-            while task_id in self._attempts:
+            while (attempt := self._attempts.get(task_id)) is not None:
                 self._named_again.discard(task_id)
                 if await found_cancelled(self._ports, task_id):
-                    attempt = self._attempts.get(task_id)
-                    if attempt is not None:
+                    if self._attempts.get(task_id) is attempt:
                         self._ended.add(attempt)
                         attempt.cancel()
-                    return
+                        return
+                    continue  # it runs anew, perhaps because somebody wants it again: what was read is older
                 await anyio.sleep(LOOK_PAUSE)
                 if task_id not in self._named_again:
                     return
