@@ -39,6 +39,7 @@ from ajc_bridge.journal.journal import Journal
 from ajc_bridge.journal.logs import Logs
 from ajc_bridge.journal.metrics import Metrics
 from ajc_bridge.journal.progress import ProgressEvents
+from ajc_bridge.journal.traces import open_tracer
 from ajc_bridge.mends import ENABLE_JETSTREAM, jetstream_is_off
 from ajc_bridge.ports import Ports
 from ajc_bridge.probes import Readiness
@@ -198,6 +199,7 @@ class Daemon:
             exchange=exchange,
             journal=self.journal,
             clock=SystemClock(),
+            tracer=open_tracer(),
         )
         serving = Serving(connection, store, ports, self.config, self.readiness.expect)
         await listen_for_cancels(connection, serving.cancelled)

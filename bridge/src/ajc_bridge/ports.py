@@ -13,6 +13,7 @@ import msgspec
 
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.instant import Instant
+from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.transition import DeadLetter
@@ -174,6 +175,23 @@ class Journal(Protocol):
         """Tell every sink that wants this kind of detail. Never raises, never waits."""
 
 
+class AttemptSpan(Protocol):
+    """One attempt as its tracer sees it; its context is what the responder's work belongs to."""
+
+    traceparent: str
+    tracestate: str
+
+    def end(self, outcome: str, text: str) -> None:
+        """Take note that it is over, with its outcome's word and text. Never raises."""
+
+
+class Tracer(Protocol):
+    """Who makes a span of each attempt."""
+
+    def begin(self, task: Task, queue: str) -> AttemptSpan | None:
+        """Begin a span below the producer's; None when there is nothing to trace. Never raises, never waits."""
+
+
 class Clock(Protocol):
     """The time of day, as a port so that the pipeline has no hidden clock."""
 
@@ -193,3 +211,4 @@ class Ports(msgspec.Struct, frozen=True):
     exchange: Exchange
     journal: Journal
     clock: Clock
+    tracer: Tracer | None = None

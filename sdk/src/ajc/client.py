@@ -94,6 +94,8 @@ class Client:
         deadline: Deadline | None = None,
         max_tries: int = DEFAULT_MAX_TRIES,
         wait: Duration = 0.0,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Task:
         """Store a task and its queue entry, and return it.
 
@@ -101,13 +103,22 @@ class Client:
         from now, or an aware datetime), and is tried `max_tries` times at most (0: its queue says). A full queue is
         tried for `wait` (timedelta or seconds) before the task is refused. With an `id` of yours the call can be
         repeated after any error or crash: the task is stored once, and `AlreadyExists` says that it is there (and
-        that its queue entry was made sure of).
+        that its queue entry was made sure of). `traceparent` and `tracestate` (W3C Trace Context) reach its handler; by
+        default OpenTelemetry's current ones, where it is in use, and none with `traceparent=""`.
 
         Raises `AlreadyExists`, `QueueFull` and `NotFound` (no such queue; in both cases the task is kept as
         `queue_error`), `TooLarge`, `InvalidName`, `InvalidValue`, `StoreError`; after `Unavailable` enqueue again
         under the same id.
         """
-        task = new_task(type, payload, id=id, deadline=deadline, max_tries=max_tries)
+        task = new_task(
+            type,
+            payload,
+            id=id,
+            deadline=deadline,
+            max_tries=max_tries,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
         entry = prepare(self._connection, task, queue)
         return await Enqueue(self._connection, entry, wait=_seconds("wait", wait), timeout=self._timeout).run()
 

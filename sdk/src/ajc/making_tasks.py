@@ -10,6 +10,7 @@ from ajc.instant import Instant
 from ajc.queue import nanoseconds
 from ajc.subjects import check_id, check_queue, check_type
 from ajc.task import Task
+from ajc.trace_context import producers_context
 
 DEFAULT_MAX_TRIES: Final = 10
 
@@ -25,12 +26,17 @@ def new_task(
     id: str | None = None,  # noqa: A002  (likewise)
     deadline: Deadline | None = None,
     max_tries: int = DEFAULT_MAX_TRIES,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
 ) -> Task:
     """Make a task that is not stored yet, for `enqueue_many`.
 
     `payload` is any JSON value, or bytes as they are. `id` names the task (`[A-Za-z0-9_:-]{1,128}`), a KSUID by
     default. The task expires at its `deadline`. It is tried `max_tries` times at most, 0 leaves that to its queue.
-    Without a `queue` it goes where `enqueue_many` says. Raises `InvalidName` and `InvalidValue`.
+    Without a `queue` it goes where `enqueue_many` says. `traceparent` and `tracestate` (W3C Trace Context) reach its
+    handler; by default OpenTelemetry's current ones, where it is in use, and none with `traceparent=""`.
+
+    Raises `InvalidName` and `InvalidValue`.
     """
     check_type(type)
     if queue:
@@ -38,7 +44,8 @@ def new_task(
     if not _is_count(max_tries):
         raise InvalidValue("max_tries", max_tries, "is a whole number, 0 or more")
     now = Instant.now()
-    return Task.create(
+    trace = producers_context(traceparent, tracestate)
+    task = Task.create(
         type,
         payload,
         id=None if id is None else check_id(id),
@@ -47,6 +54,7 @@ def new_task(
         max_tries=max_tries,
         created=now,
     )
+    return task.replace(traceparent=trace[0], tracestate=trace[1]) if trace[0] else task
 
 
 def deadline_instant(deadline: Deadline, now: Instant) -> Instant:

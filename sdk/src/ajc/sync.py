@@ -22,6 +22,7 @@ from ajc.making_tasks import DEFAULT_MAX_TRIES, Deadline
 from ajc.queue import Duration, Queue, QueueInfo
 from ajc.subjects import DEFAULT_QUEUE
 from ajc.task import Task
+from ajc.trace_context import producers_context
 from ajc.watch import Watch
 
 _T = TypeVar("_T")
@@ -90,10 +91,24 @@ class SyncClient:
         deadline: Deadline | None = None,
         max_tries: int = DEFAULT_MAX_TRIES,
         wait: Duration = 0.0,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Task:
         """Store a task and its queue entry: see `ajc.Client.enqueue`."""
+        if traceparent is None:  # in this thread: the loop's own has another current span
+            traceparent, tracestate = producers_context(traceparent, tracestate)
         return self._call(
-            self._client.enqueue(type, payload, queue=queue, id=id, deadline=deadline, max_tries=max_tries, wait=wait)
+            self._client.enqueue(
+                type,
+                payload,
+                queue=queue,
+                id=id,
+                deadline=deadline,
+                max_tries=max_tries,
+                wait=wait,
+                traceparent=traceparent,
+                tracestate=tracestate,
+            )
         )
 
     @overload

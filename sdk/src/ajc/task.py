@@ -49,6 +49,8 @@ class _Read(Struct, forbid_unknown_fields=True):
     next_try_at: str | None = None
     cancelled: str | None = None
     dead_letter: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class _ReadKnown(_Read, forbid_unknown_fields=False):
@@ -77,10 +79,18 @@ class _Written(Struct):
     next_try_at: str | UnsetType
     cancelled: str | UnsetType
     dead_letter: str | UnsetType
+    traceparent: str | UnsetType
+    tracestate: str | UnsetType
 
 
 _KEYS = frozenset(_Read.__struct_fields__)
-_OWN = ("next_try_at", "cancelled", "dead_letter")  # Go ignores them, and somebody else may mean something else by them
+_OWN = (
+    "next_try_at",
+    "cancelled",
+    "dead_letter",
+    "traceparent",
+    "tracestate",
+)  # Go ignores them, and somebody else may mean something else by them
 _GO_KEYS = _KEYS - set(_OWN)
 _NULL = Raw(b"null")
 _NONE = (b"", b"null")  # a result that is absent or null
@@ -113,6 +123,8 @@ class Task(Struct, frozen=True, kw_only=True):
     next_try_at: Instant | None = None  # ours: when a waiting retry is due
     cancelled: Instant | None = None  # ours: when it was cancelled
     dead_letter: str = ""  # ours: the reason word of its dead letter, set by the final save
+    traceparent: str = ""  # ours: the producer's W3C trace context, as it came
+    tracestate: str = ""
     extra: dict[str, Raw] = {}  # keys this version does not know
 
     @classmethod
@@ -220,6 +232,8 @@ class Task(Struct, frozen=True, kw_only=True):
             next_try_at=next_try_at,
             cancelled=cancelled,
             dead_letter=read.dead_letter or "",
+            traceparent=read.traceparent or "",
+            tracestate=read.tracestate or "",
             extra=extra,
         )
 
@@ -284,6 +298,8 @@ def _written(task: Task) -> _Written:
         UNSET if task.next_try_at is None else task.next_try_at.rfc3339(),
         UNSET if task.cancelled is None else task.cancelled.rfc3339(),
         task.dead_letter or UNSET,
+        task.traceparent or UNSET,
+        task.tracestate or UNSET,
     )
 
 

@@ -15,6 +15,7 @@ from ajc.store_errors import NO_MESSAGE
 from ajc.stored_message import delete_message, last_message, stored_messages
 from ajc.subjects import TASK_SUBJECTS, TASKS_STREAM, task_subject
 from ajc.task import Task
+from ajc.trace_context import context_in_headers
 
 EXPECTED_REVISION: Final = "Nats-Expected-Last-Subject-Sequence"
 NEW_RECORD: Final = encode_headers({EXPECTED_REVISION: "0"})
@@ -36,7 +37,16 @@ async def read_task(connection: Connection, task_id: str, *, timeout: float = 5.
         message = await last_message(connection, TASKS_STREAM, task_subject(task_id), timeout=timeout)
     except NotFound:
         raise NotFound("task", task_id, code=NO_MESSAGE) from None
-    return TaskRecord(Task.decode(message.data), message.revision, message.data, message.stored_at)
+    task = with_context(Task.decode(message.data), message.headers)
+    return TaskRecord(task, message.revision, message.data, message.stored_at)
+
+
+def with_context(task: Task, headers: bytes | None) -> Task:
+    """Give a task without a trace context the one that its record's headers have: the next save keeps it."""
+    if task.traceparent:
+        return task
+    traceparent, tracestate = context_in_headers(headers)
+    return task.replace(traceparent=traceparent, tracestate=tracestate) if traceparent else task
 
 
 async def save_task(connection: Connection, task: Task, revision: int, *, timeout: float = 5.0) -> int:

@@ -37,6 +37,7 @@ def add(
     id: Annotated[str | None, typer.Option("--id", help="id of your own: repeating the command adds nothing")] = None,  # noqa: A002
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="expires then: 1h from now, or RFC 3339")] = None,
     max_tries: Annotated[int, typer.Option(min=0, help="tries at most; 0: as the queue says")] = 10,
+    traceparent: Annotated[str, typer.Option(metavar="00-...", help="W3C trace context for its handler")] = "",
     wait: Annotated[str | None, typer.Option(metavar="DURATION", help="wait for its end, at most so long")] = None,
     server: Server = None,
     context: Context = None,
@@ -60,7 +61,15 @@ def add(
 
         task_id = id or ksuid.new()  # chosen here, so that a refusal can name it
         try:
-            task = await client.enqueue(type, data, queue=queue, id=task_id, deadline=ends, max_tries=max_tries)
+            task = await client.enqueue(
+                type,
+                data,
+                queue=queue,
+                id=task_id,
+                deadline=ends,
+                max_tries=max_tries,
+                traceparent=traceparent or None,
+            )
         except NotFound as error:
             await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
             raise _missing(error, queue, task_id) from None

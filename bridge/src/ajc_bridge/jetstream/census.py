@@ -184,4 +184,6 @@ class JetStreamRecordScan:
             raise Unavailable(f"the task store cannot be read: {error}") from error
         if page:
             self._after = page[-1].revision
-        return [make_record(found.last_token, found.data, found.revision, found.stored_at) for found in page]
+        return [
+            make_record(found.last_token, found.data, found.revision, found.stored_at, found.headers) for found in page
+        ]

@@ -20,6 +20,7 @@ from ajc.instant import Instant
 from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, TTL_DISABLED
 from ajc.stored_message import delete_message, last_message, read_direct_headers
 from ajc.task import Task
+from ajc.task_records import with_context
 from ajc_bridge.decision.admission import Record
 
 _MAX_BATCH: Final = 500
@@ -116,7 +117,7 @@ class JetStreamTaskStore:
         subject, revision, stored_at = read_direct_headers(headers)
         futures = batch.missing.pop(subject, None)
         if futures is not None:
-            record = make_record(subject.rpartition(".")[2], body, revision, stored_at)
+            record = make_record(subject.rpartition(".")[2], body, revision, stored_at, headers)
             for future in futures:
                 if not future.done():
                     future.set_result(record)
@@ -163,7 +164,7 @@ class JetStreamTaskStore:
             raise Unavailable(f"the task store cannot be read: {error}") from error
         except StoreError as error:
             raise Unavailable(f"the task store cannot be read: {error}") from error
-        return make_record(task_id, message.data, message.revision, message.stored_at)
+        return make_record(task_id, message.data, message.revision, message.stored_at, message.headers)
 
     def save(self, task_id: str, body: bytes, revision: int, *, ttl_ns: int | None = None) -> Awaitable[int]:
         """Store the record by revision; see `ports.TaskStore.save`.
@@ -212,10 +213,11 @@ class JetStreamTaskStore:
             raise Conflict(f"task {task_id}")  # saved by somebody else since
 
 
-def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant) -> Record:
+def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant, headers: bytes | None) -> Record:
     """Decode a stored record; one that is no task is a record all the same, and says why."""
     try:
-        return Record(task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=Task.decode(body))
+        task = with_context(Task.decode(body), headers)
+        return Record(task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=task)
     except MalformedTask as error:
         return Record(
             task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=None, malformed=str(error)

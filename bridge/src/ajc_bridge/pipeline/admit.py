@@ -7,6 +7,7 @@ import msgspec
 from ajc.errors import Conflict, MalformedItem, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.subjects import is_id
+from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Admission, Arrival, Record, Run, Wait, admit
 from ajc_bridge.decision.outcome import TaskTooLarge
@@ -19,6 +20,8 @@ from ajc_bridge.ports import Lease, Ports
 
 REQUEST_HEADER_ROOM = 640
 """Bytes that a request's headers have at most, beside the names in them."""
+TRACE_ROOM = 96
+"""Bytes that `traceparent` has, the names of both headers, and what a tracer may add to `tracestate`."""
 SETTLEMENT_ROOM = 512
 """Bytes that a settlement may add to a record: its times, its words, a shortened error."""
 
@@ -68,7 +71,7 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
         assert record is not None  # only a record can be run
         attempt = Attempt(admission.before, admission.active, item.waits if item is not None else 0)
         body = attempt.active.encode()
-        limit = _limit(ports, attempt.active.type, lease)
+        limit = _limit(ports, attempt.active, lease)
         if len(body) <= limit:
             reach("admit.active_sent")
             try:
@@ -106,9 +109,11 @@ def make_arrival(lease: Lease, *, exhausted: bool = False) -> Arrival:
     )
 
 
-def _limit(ports: Ports, type_: str, lease: Lease) -> int:
+def _limit(ports: Ports, active: Task, lease: Lease) -> int:
     """Return the most bytes of a record that can be saved and sent as a request, its headers beside it."""
-    names = len(lease.subject_id) + 2 * len(type_) + len(lease.queue)
+    names = len(lease.subject_id) + 2 * len(active.type) + len(lease.queue)
+    if active.traceparent or ports.tracer is not None:
+        names += TRACE_ROOM + len(active.tracestate)
     return min(ports.store.limit - SETTLEMENT_ROOM, ports.exchange.limit - REQUEST_HEADER_ROOM - names)
 
 

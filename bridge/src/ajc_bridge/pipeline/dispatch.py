@@ -10,6 +10,7 @@ from ajc import subjects
 from ajc.errors import TooLarge, Unavailable
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.failpoint import reach
+from ajc.trace_context import valid_context
 from ajc_bridge.decision.outcome import (
     Busy,
     Failed,
@@ -29,6 +30,7 @@ from ajc_bridge.ports import Lease, Ports
 
 CATCHALL: Final = "catchall"
 REQUESTS_WHILE_BUSY: Final = 3
+_NO_TRACE: Final = ("", "")
 
 
 class ExecPolicy(msgspec.Struct, frozen=True):
@@ -51,9 +53,33 @@ async def dispatch(
 ) -> Outcome:
     """Send the request, wait for its reply within the attempt's time, and return what came of it."""
     active = admitted.attempt.active
+    span = ports.tracer.begin(active, lease.queue) if ports.tracer is not None else None
+    if span is None:
+        trace = valid_context(active.traceparent, active.tracestate) if active.traceparent else _NO_TRACE
+        return await _dispatch(ports, policy, exec_policy, lease, admitted, room=room, trace=trace)
+    outcome: Outcome | None = None
+    try:
+        trace = (span.traceparent, span.tracestate)
+        outcome = await _dispatch(ports, policy, exec_policy, lease, admitted, room=room, trace=trace)
+        return outcome
+    finally:
+        span.end("interrupted", "") if outcome is None else span.end(outcome.word, _text(outcome))
+
+
+async def _dispatch(
+    ports: Ports,
+    policy: QueuePolicy,
+    exec_policy: ExecPolicy,
+    lease: Lease,
+    admitted: Admitted,
+    *,
+    room: Room,
+    trace: tuple[str, str],
+) -> Outcome:
+    active = admitted.attempt.active
     beating = begin(ports, policy, lease, active)
     budget, started, patience = beating.budget, beating.started, beating.until
-    request = _request(policy, lease, admitted, budget)
+    request = _request(policy, lease, admitted, budget, trace)
     beaten = beating if request.heartbeat_ms is not None else None
     subject = exec_policy.subject(active.type)
     ports.journal.note(AttemptStarted(lease.queue, active.type, active.id, active.tries))
@@ -106,13 +132,19 @@ async def dispatch(
             outcome.word,
             int((started - lease.received) * 1e9),
             int((ended - started) * 1e9),
-            "" if isinstance(outcome, Succeeded) else getattr(outcome, "text", ""),
+            _text(outcome),
         )
     )
     return outcome
 
 
-def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: TimeBudget) -> ExecRequest:
+def _text(outcome: Outcome) -> str:
+    return "" if isinstance(outcome, Succeeded) else getattr(outcome, "text", "")
+
+
+def _request(
+    policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: TimeBudget, trace: tuple[str, str]
+) -> ExecRequest:
     active = admitted.attempt.active
     beat = beat_ns(policy)
     return ExecRequest(
@@ -124,6 +156,8 @@ def _request(policy: QueuePolicy, lease: Lease, admitted: Admitted, budget: Time
         deadline=budget.handler_deadline,
         timeout_ms=budget.handler_ns // 1_000_000,
         heartbeat_ms=beat // 1_000_000 if beat else None,
+        traceparent=trace[0] or None,
+        tracestate=trace[1] or None,
         body=admitted.body,
     )
 
