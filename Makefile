@@ -10,7 +10,7 @@ SEED ?= 1
 SEEDS ?= 1
 SECONDS ?= 120
 
-.PHONY: help setup demo test lint format bench chaos mutants lock clean
+.PHONY: help setup demo test lint format bench chaos polyglot mutants lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -47,6 +47,9 @@ bench: $(READY)  ## tasks per second, beside a floor that takes no decisions
 
 chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120, or SEEDS=10
 	$(BIN)/python tests/chaos/driver.py $(if $(filter-out 1,$(SEEDS)),--seeds $(SEEDS),--seed $(SEED)) --seconds $(SECONDS)
+
+polyglot: $(READY)  ## the examples in all languages: built, examined, and 10,000 tasks for all at once; AJC_REQUIRE_ALL=1
+	$(BIN)/python tests/polyglot/driver.py
 
 mutants: $(READY)  ## a mutation test of the decisions
 	$(BIN)/python tests/decision/mutants.py
