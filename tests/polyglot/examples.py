@@ -76,10 +76,10 @@ def _fails(command: str) -> bool:
 
 
 def own_sources(example: Example) -> list[Path]:
-    """Return the source files that git knows, or would: no outputs, no dependencies."""
+    """Return its source files that git knows, or would: no outputs, no dependencies, and no program of a producer."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "."]
     listed = subprocess.run(command, cwd=example.folder, capture_output=True, text=True, check=True).stdout.split()
-    return [example.folder / name for name in listed if Path(name).suffix in _SOURCES]
+    return [example.folder / name for name in listed if Path(name).suffix in _SOURCES and "producer" not in name]
 
 
 def own_lines(source: str) -> int:
