@@ -54,10 +54,11 @@ polyglot: $(READY)  ## the examples in all languages: built, examined, and 10,00
 mutants: $(READY)  ## a mutation test of the decisions
 	$(BIN)/python tests/decision/mutants.py
 
-lock: $(READY)  ## requirements/*.txt from requirements/*.in: versions and hashes
-	for name in dev bridge; do \
+lock: $(READY)  ## each requirements .txt from its .in: versions and hashes
+	for name in requirements/dev requirements/bridge examples/polyglot/python-nats/requirements \
+			examples/polyglot/python-sdk/requirements; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-			--system-certs requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+			--system-certs $$name.in --output-file $$name.txt || exit 1; \
 	done
 
 clean:  ## everything that is made, the environment too
