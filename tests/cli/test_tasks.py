@@ -400,3 +400,13 @@ def test_a_reader_that_goes_away_is_no_error(cli: CommandLine, queue: str, kind:
     listing.stdout.close()
     until(lambda: listing.poll() is not None, "the end of a command without a reader")
     assert "Traceback" not in listing.log.read_text()  # type: ignore[attr-defined]
+
+
+def test_a_trace_context_is_stored_with_the_task_and_a_bad_one_refused(cli: CommandLine, queue: str) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    done = cli.ok("task", "add", "a", "--queue", queue, "--traceparent", parent, "--json")
+    assert done.json["traceparent"] == parent
+    refused = cli("task", "add", "a", "--queue", queue, "--traceparent", "junk")
+    assert refused.code == 2
+    assert "traceparent" in refused.err
+    assert "traceparent" not in cli.ok("task", "add", "a", "--queue", queue, "--json").json

@@ -228,6 +228,23 @@ async def test_the_largest_task_that_can_be_saved_and_sent() -> None:
     assert len(request.headers()) + len(request.body) <= pipe.exchange.limit
 
 
+async def test_a_trace_context_has_its_room_beside_the_largest_task() -> None:
+    pipe = Pipe(limit=4096)
+    trace = ("00-" + "4" * 32 + "-" + "2" * 16 + "-01", "a=" + "x" * 250)
+    for payload in range(1_500, 2_500, 3):
+        task_id = f"t{payload}"
+        task = make_task(pipe.now(), id=task_id, payload=b"x" * payload, traceparent=trace[0], tracestate=trace[1])
+        pipe.server.enqueue(task, queue="Q")
+        answer = await admit_item(pipe.ports, pipe.policy, await pipe.lease())
+        if not isinstance(answer, Admitted):
+            break
+        budget = time_budget(answer.attempt.active, pipe.policy, pipe.now())
+        request = _request(pipe.policy, Lease("Q", task_id, b"", 1, 0, "", 0, 0), answer, budget, trace)
+        assert len(request.headers()) + len(request.body) <= pipe.exchange.limit
+    assert isinstance(answer, Settled)
+    assert answer.transition.reason == "task_too_large"
+
+
 async def test_a_task_that_cannot_be_saved_and_sent_counts_no_try() -> None:
     pipe = Pipe(limit=4096)
     pipe.enqueue(payload=b"x" * 3_300)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nats.micro.service import EndpointConfig, ServiceConfig
 
+import ajc
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
 from ajc.discovery import Endpoint, _decoded, _endpoints, find_endpoints
@@ -92,6 +93,34 @@ async def test_a_service_of_nats_own_library_is_found_with_what_it_counts(own_se
     assert 0 < found.processing_ns < 60e9
     assert (plain.requests, plain.errors, plain.processing_ns) == (None, None, None)
     await client.close()
+
+
+async def test_the_sdks_responder_is_found_with_what_it_counts(own_server) -> None:
+    app = ajc.Responder(own_server.url)
+
+    @app.handler("found:here", concurrency=4)
+    async def handle(attempt: ajc.Attempt) -> str:
+        if attempt.payload == "bad":
+            raise ajc.Terminate("no")
+        return "done"
+
+    serving = asyncio.create_task(app.serve())
+    try:
+        async with connected(own_server.url) as connection:
+            while not (found := await find_endpoints(connection)):
+                await asyncio.sleep(0.02)
+            for payload in ("good", "bad"):
+                task = ajc.new_task("found:here", payload, queue="Q").replace(state="active", tries=1)
+                headers = b"NATS/1.0\r\nAJ-Timeout-Ms: 5000\r\n\r\n"
+                await connection.request("ajc.exec.found:here", task.encode(), headers=headers)
+            (found,) = await find_endpoints(connection)
+    finally:
+        app.stop()
+        await serving
+    assert (found.type, found.subject, found.queue_group) == ("found:here", "ajc.exec.found:here", "ajc")
+    assert (found.capacity, found.protocol) == (4, "1")
+    assert (found.requests, found.errors) == (2, 1)
+    assert found.processing_ns
 
 
 async def test_nobody_is_told_at_once(own_server) -> None:

@@ -72,7 +72,7 @@ class OpenTelemetryTracer:
 
     def begin(self, task: Task, queue: str) -> OpenTelemetrySpan | None:
         """Begin a span; see `ports.Tracer.begin`. A context that is none begins a trace of its own."""
-        if not self._exports and not is_traceparent(task.traceparent):
+        if not self._exports and not (task.traceparent and is_traceparent(task.traceparent)):
             return None
         try:
             return self._begin(task, queue)
