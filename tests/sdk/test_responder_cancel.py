@@ -172,3 +172,29 @@ async def test_the_reason_is_cut_and_cleaned(server: Any) -> None:
         text = (await asking).text
         assert text.startswith("cancelled: \ufffdyyy")
         assert len(text.encode()) <= 4096
+
+
+async def test_a_request_that_cannot_be_read_takes_nothing_from_the_others(server: Any, caplog: Any) -> None:
+    """Its time ends it, and the others are still stopped in time and hear of their cancellations."""
+    app = ajc.Responder(server.url)
+    kind = unique("t")
+
+    @app.handler(kind, concurrency=4)
+    async def handle() -> None:
+        await asyncio.Event().wait()
+
+    unreadable = exec_request(kind, timeout_ms=1_000)
+    deadline = unreadable.deadline.rfc3339().encode()
+    headers = unreadable.headers().replace(deadline, b"soon")  # its time is quickly read, and nothing else ever is
+    async with serving(server, app) as connection:
+        connection.publish(f"ajc.exec.{kind}", unreadable.body, headers=headers, reply="reply.of.nobody")
+        await until(lambda: app.handlers[kind].running == 1)
+        task_id, asking = await begun(app, connection, kind)
+        connection.publish(f"ajc.cancel.{task_id}")
+        assert (await asking).kind == "terminate"
+        await until(lambda: app.handlers[kind].running == 0)
+        short = exec_request(kind, timeout_ms=300)
+        connection.publish(f"ajc.exec.{kind}", short.body, headers=short.headers(), reply="reply.of.nobody")
+        await until(lambda: app.handlers[kind].running == 1)
+        await until(lambda: app.handlers[kind].running == 0, 5)
+    assert [record for record in caplog.records if record.exc_info] == []

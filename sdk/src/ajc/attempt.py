@@ -218,15 +218,23 @@ class Attempt:
         return self.began + self.timeout_ms / 1000 + (deadline - self.request.deadline) / _NANOSECONDS
 
     @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What log lines tell of it, never failing: of a request that cannot be read the type alone."""
+        try:
+            request = self.request
+        except Retry:
+            return {"task_id": "", "task_type": self.endpoint.handler.type, "queue": "", "try_number": 0}
+        return {
+            "task_id": request.task_id,
+            "task_type": request.type,
+            "queue": request.queue,
+            "try_number": request.try_number,
+        }
+
+    @cached_property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry `task_id`, `task_type`, `queue` and `try_number`."""
-        facts = {
-            "task_id": self.request.task_id,
-            "task_type": self.request.type,
-            "queue": self.request.queue,
-            "try_number": self.try_number,
-        }
-        return _TaskLogger(logging.getLogger("ajc.handler"), facts)
+        return _TaskLogger(logging.getLogger("ajc.handler"), self.facts)
 
     def progress(self, percent: float | None = None, message: str = "") -> Awaitable[None]:
         """Say how far it is (0 to 100) and what is done: also a sign of life.

@@ -212,7 +212,7 @@ class Serving:
         del reply, headers
         task_id = subject[_CANCEL_PREFIX:].decode("utf-8", "replace")
         for attempt in list(self._clock.running):
-            if attempt.request.task_id == task_id and not attempt.over and attempt.stopped is None:
+            if attempt.facts["task_id"] == task_id and not attempt.over and attempt.stopped is None:
                 attempt.stop("cancelled", body.decode("utf-8", "replace"))
                 self._answer(attempt, reply_to_exception(Terminate(attempt.cancel_reason)))
 
@@ -221,12 +221,10 @@ class Serving:
         attempt.endpoint.failed("the deadline passed")
         attempt.logger.warning(
             "task %s (%s), try %d: the deadline passed after %g s; no reply is sent",
-            *(
-                attempt.request.task_id,
-                attempt.endpoint.handler.type,
-                attempt.try_number,
-                attempt.ends - attempt.began,
-            ),
+            attempt.facts["task_id"],
+            attempt.endpoint.handler.type,
+            attempt.facts["try_number"],
+            attempt.ends - attempt.began,
         )
 
     def _answer(self, attempt: Attempt, answer: Reply) -> None:
