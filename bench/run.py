@@ -1,6 +1,6 @@
 """`make bench`: the bridge beside its floor, on a real server, and each promise with its verdict.
 
-    python bench/run.py [--quick] [--long] [--rounds N] [--tasks N] [--json] [--only throughput,idle,enqueue]
+    python bench/run.py [--quick] [--long] [--rounds N] [--tasks N] [--json] [--only throughput,idle,enqueue,responder]
 
 The contenders take turns (floor, bridge, bridge on twenty queues, floor, ...), because a shared machine changes its
 mind from second to second; a figure is the median of the rounds' ratios. Exit code 1 when a bound is missed.
@@ -21,6 +21,7 @@ from typing import Any
 import enqueue_ratio
 import idle
 import measure
+import responder_ratio
 import uvloop
 from measure import Bench, Run
 from report import Row, table
@@ -90,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of the table")
-    parser.add_argument("--only", default="throughput,idle,enqueue")
+    parser.add_argument("--only", default="throughput,idle,enqueue,responder")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rounds, chosen.tasks, chosen.samples = 1, 4_000, 50
@@ -114,6 +115,8 @@ async def main() -> int:
             rows += await idle_rows(bench, chosen.samples)
         if "enqueue" in parts:
             rows += await enqueue_ratio.rows(bench, chosen.rounds, chosen.tasks, say)
+        if "responder" in parts:
+            rows += await responder_ratio.rows(bench, 4 * chosen.rounds + 1, chosen.tasks // 2, say)
         failed = False
     finally:
         bench.stop_all()

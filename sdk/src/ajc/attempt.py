@@ -63,7 +63,9 @@ class Attempt:
     beats: Beats | None = None
     runner: asyncio.Task[None] | None = None
     over = False
-    """Whether it was answered, or will not be: no beat may follow."""
+    """Whether it was answered, or will not be."""
+    silent = False
+    """Whether no beat may follow: its handler has ended."""
     stopped: Stop | None = None
     interrupted = False
     _reason = ""
@@ -246,7 +248,7 @@ class Attempt:
         if percent is not None and not 0 <= percent <= _PERCENT:
             raise InvalidValue("percent", percent, "is from 0 to 100")
         clock = self.endpoint.clock
-        if clock is not None and self.heartbeat_subject and not self.over and self.stopped is None:
+        if clock is not None and self.heartbeat_subject and not self.silent and self.stopped is None:
             said: dict[str, Any] = {} if percent is None else {"percent": percent}
             clock.say(self, said | ({"message": clean_text(message)} if message else {}))
         return _Nothing()

@@ -88,7 +88,7 @@ class AttemptClock:
 
     def _send_progress(self, attempt: Attempt) -> None:
         beats = attempt.beats
-        if beats is None or attempt.over or attempt.stopped is not None:
+        if beats is None or attempt.silent or attempt.stopped is not None:
             return
         if not attempt.beat_period:
             attempt.look_ahead()
@@ -121,7 +121,7 @@ class AttemptClock:
         now = time.monotonic()
         due = _NEVER
         for attempt in list(self.running):
-            if attempt.over or attempt.stopped is not None:
+            if attempt.silent or attempt.stopped is not None:
                 continue  # its handler has not ended yet, and nobody waits for it
             if attempt.ends <= now or attempt.limit <= now:
                 self._expired(attempt)

@@ -15,18 +15,24 @@ from ajc.headers import parse_headers
 _AS_WRITTEN: Final = f"NATS/1.0\r\nAJ-Content-Type: {CONTENT_TYPE}\r\nAJ-Handler-Deadline: ".encode()
 _PROTOCOL_LINE: Final = f"\r\nAJ-Protocol: {PROTOCOL}\r\n".encode()
 _TIMEOUT: Final = b"\r\nAJ-Timeout-Ms: "
+_WRITTEN: Final = len(_AS_WRITTEN)
+_NAME: Final = len(_TIMEOUT)
+_BETWEEN: Final = 60
+"""Bytes at least from the end of the deadline's line to the time-out's."""
 _LONGEST: Final = 12
 
 
 def quick_timeout(headers: bytes | None) -> int:
     """Return the milliseconds of a request that the bridge wrote; -1 for any that must be read in full."""
-    if headers is not None and headers.startswith(_AS_WRITTEN) and _PROTOCOL_LINE in headers:
-        begin = headers.find(_TIMEOUT)
-        if begin > 0:
-            begin += len(_TIMEOUT)
-            number = headers[begin : headers.find(b"\r\n", begin)]
-            if number.isdigit() and len(number) <= _LONGEST:
-                return int(number)
+    if headers is not None and headers.startswith(_AS_WRITTEN):
+        line = headers.find(b"\r\n", _WRITTEN)
+        if headers.startswith(_PROTOCOL_LINE, line):
+            begin = headers.find(_TIMEOUT, line + _BETWEEN)
+            if begin > 0:
+                begin += _NAME
+                number = headers[begin : headers.find(b"\r", begin)]
+                if number.isdigit() and len(number) <= _LONGEST:
+                    return int(number)
     return -1
 
 

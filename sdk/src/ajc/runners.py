@@ -9,20 +9,31 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from ajc.attempt import Attempt
+from ajc.attempt_clock import AttemptClock
+from ajc.replies import ErrorsTold, Reply, reply_to_exception, reply_to_result
+from ajc.tracing import find_tracing
 
 _AT_A_TIME: Final = 64
 """Attempts in one turn of a task; then the loop gets to do other things."""
 
 
 class Runners:
-    """`run` is called for each attempt that is added, soon, inside a task; it raises nothing."""
+    """Runs each attempt that is added, soon, and calls `ended` with what its handler has to say.
 
-    def __init__(self, run: Callable[[Attempt], Awaitable[None]]) -> None:
-        self._run = run
+    That is a result in bytes, or a whole reply, or None when it was stopped. `errors` is the responder's.
+    """
+
+    def __init__(
+        self, clock: AttemptClock, ended: Callable[[Attempt, Reply | bytes | None], None], errors: ErrorsTold
+    ) -> None:
+        self._clock = clock
+        self._ended = ended
+        self._errors: ErrorsTold = errors
+        self._enter_trace = find_tracing()
         self._loop = asyncio.get_running_loop()
         self._line: deque[Attempt] = deque()
         self._turn: asyncio.Task[None] | None = None
@@ -46,15 +57,38 @@ class Runners:
                 self._begin()
 
     async def _work(self) -> None:
-        line, run = self._line, self._run
-        turn = self._turn
+        line, turn, stand_in = self._line, self._turn, self._clock.stand_in
         before = contextvars.copy_context()
         for _ in range(_AT_A_TIME):
             if not line:
                 return
             attempt = line.popleft()
             attempt.runner = turn
-            await run(attempt)
+            answer: Reply | bytes | None = None
+            try:
+                if attempt.stopped is None:
+                    if self._enter_trace is not None and attempt.traced and attempt.traceparent:
+                        self._enter_trace(attempt.traceparent, attempt.tracestate)
+                    answer = await attempt.endpoint.call(attempt)
+                    if answer.__class__ is not bytes:
+                        answer = reply_to_result(answer)
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  (what it raises is its answer)
+                answer = self._raised(attempt, error)
+            if attempt.beats is not None:
+                self._clock.last_words(attempt)
+            attempt.silent = True
+            if stand_in.flying:
+                await stand_in.landed()
+            self._ended(attempt, answer)
             # it waited, was told to stop, or left something in the context (unchanged contexts are compared at once)
             if self._turn is not turn or attempt.stopped is not None or contextvars.copy_context() != before:
                 return
+
+    def _raised(self, attempt: Attempt, error: BaseException) -> Reply | None:
+        """Return the answer of a handler that raised this; None where it was stopped, or the loop ends."""
+        if isinstance(error, asyncio.CancelledError):
+            current = asyncio.current_task()
+            if attempt.stopped is not None or (current is not None and current.cancelling()):
+                attempt.stopped = attempt.stopped or "ending"
+                return None
+        return reply_to_exception(error, self._errors)

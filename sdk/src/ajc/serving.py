@@ -15,12 +15,11 @@ from ajc.connection import Connection, Subscription
 from ajc.errors import AjcError, Busy, Malformed, Retry, Terminate
 from ajc.exchange import ExecRequest
 from ajc.handlers import Middleware, chain
-from ajc.replies import ErrorsTold, Reply, fitting, reply_to_exception, reply_to_result
+from ajc.replies import ErrorsTold, Reply, fitting, reply_to_exception
 from ajc.request_head import quick_timeout, read_request
 from ajc.runners import Runners
 from ajc.service import Endpoint
 from ajc.subjects import CANCEL_SUBJECTS
-from ajc.tracing import find_tracing
 
 _logger: Final = logging.getLogger("ajc.responder")
 _handler_logger: Final = logging.getLogger("ajc.handler")
@@ -44,11 +43,10 @@ class Serving:
         self._connection = connection
         self._endpoints = endpoints
         self._middleware = tuple(middleware)
-        self._errors: ErrorsTold = errors
         self._subscriptions: list[Subscription] = []
         self._clock = AttemptClock(connection, name, self._expired)
-        self._runners = Runners(self._run)
-        self._enter_trace = find_tracing()
+        self._runners = Runners(self._clock, self._ended, errors)
+        self._verbose = _handler_logger.isEnabledFor(logging.DEBUG)
         self._draining = False
         self._idle = asyncio.Event()
 
@@ -130,6 +128,9 @@ class Serving:
         attempt = Attempt(timeout_ms, headers, body, endpoint, reply)
         if request is not None:
             attempt.request = request
+        if timeout_ms <= 0:
+            self._late(attempt)
+            return
         handler.running += 1
         self._clock.begin(attempt)
         self._runners.add(attempt)
@@ -145,56 +146,32 @@ class Serving:
             self._send(endpoint, reply, reply_to_exception(error))
         return None
 
-    async def _run(self, attempt: Attempt) -> None:
-        """Run the handler, and answer. Whatever it raises is its answer."""
+    def _ended(self, attempt: Attempt, answer: Reply | bytes | None) -> None:
+        """Answer as the handler did, unless its time was over before. Called by its runner, once."""
+        now = time.monotonic()
         endpoint = attempt.endpoint
-        answer: Reply | None = None
-        now = 0.0
-        try:
-            try:
-                if attempt.stopped is None:
-                    if self._enter_trace is not None and attempt.traced and attempt.traceparent:
-                        self._enter_trace(attempt.traceparent, attempt.tracestate)
-                    answer = reply_to_result(await endpoint.call(attempt))
-            except asyncio.CancelledError as error:
-                answer = self._cancelled_itself(attempt, error)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a handler raises is its answer)
-                answer = reply_to_exception(error, self._errors)
-            if not attempt.over:
-                if attempt.beats is not None:
-                    self._clock.last_words(attempt)
-                attempt.over = True  # no beat from now on
-                if self._clock.stand_in.flying:
-                    await self._clock.stand_in.landed()
-                now = time.monotonic()
-                if attempt.stopped is None and now < attempt.ends and answer is not None:
-                    self._send(endpoint, attempt.reply, answer)
-                    if answer.error is not None or _handler_logger.isEnabledFor(logging.DEBUG):
-                        _log(attempt, answer)
-                else:
-                    self._stopped(attempt, answer)
-        finally:
-            handler = endpoint.handler
-            handler.running -= 1
-            endpoint.processing += (now or time.monotonic()) - attempt.began
-            del self._clock.running[attempt]
-            if self._draining and not self._clock.running:
-                self._idle.set()
+        if not attempt.over:
+            attempt.over = True
+            if attempt.stopped is not None or now >= attempt.ends or answer is None:
+                self._stopped(attempt, answer)
+            elif answer.__class__ is bytes and len(answer) <= _SMALL and not self._verbose:
+                self._publish(
+                    b"PUB %b  %d\r\n%b\r\n" % (attempt.reply, len(answer), answer)
+                )  # the most common, at once
+            else:
+                self._answer(attempt, answer)
+        endpoint.handler.running -= 1
+        endpoint.processing += now - attempt.began
+        del self._clock.running[attempt]
+        if self._draining and not self._clock.running:
+            self._idle.set()
 
-    def _cancelled_itself(self, attempt: Attempt, error: asyncio.CancelledError) -> Reply | None:
-        """Return the answer of a handler that was cancelled, not by us; None when the loop ends, and this with it."""
-        current = asyncio.current_task()
-        if attempt.stopped is None and (current is None or not current.cancelling()):
-            return reply_to_exception(error, self._errors)
-        attempt.stopped = attempt.stopped or "ending"
-        return None
-
-    def _stopped(self, attempt: Attempt, answer: Reply | None) -> None:
+    def _stopped(self, attempt: Attempt, answer: Reply | bytes | None) -> None:
         """Answer for a handler that ended after its time, or because the responder ends."""
         if attempt.stopped != "ending" or time.monotonic() >= attempt.ends:
             self._late(attempt)
             return
-        if answer is None or answer.error is not None:
+        if answer is None or (isinstance(answer, Reply) and answer.error is not None):
             answer = reply_to_exception(Retry("interrupted: the responder ended"))
         self._answer(attempt, answer)
 
@@ -227,10 +204,12 @@ class Serving:
             attempt.ends - attempt.began,
         )
 
-    def _answer(self, attempt: Attempt, answer: Reply) -> None:
+    def _answer(self, attempt: Attempt, answer: Reply | bytes) -> None:
         attempt.over = True
-        self._send(attempt.endpoint, attempt.reply, answer)
-        _log(attempt, answer)
+        reply = answer if isinstance(answer, Reply) else Reply(answer)
+        self._send(attempt.endpoint, attempt.reply, reply)
+        if reply.error is not None or self._verbose:
+            _log(attempt, reply)
 
     def _send(self, endpoint: Endpoint, reply: bytes, answer: Reply) -> None:
         """Send the one reply, and count it."""
@@ -247,6 +226,9 @@ class Serving:
                 endpoint.failed(answer.text)
             size = len(answer.headers)
             command = b"HPUB %b  %d %d\r\n%b\r\n" % (reply, size, size, answer.headers)
+        self._publish(command)
+
+    def _publish(self, command: bytes) -> None:
         try:
             self._connection.send(command)
         except AjcError as error:

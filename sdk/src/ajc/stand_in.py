@@ -80,8 +80,11 @@ class StandIn:
 
     async def landed(self) -> None:
         """Wait until the server has the beat that is under way: a reply must come after it."""
-        while self.flying:  # noqa: ASYNC110  (another thread's flag, seldom set and for a moment)
-            await asyncio.sleep(_MOMENT)
+        while self.flying:
+            try:
+                await asyncio.sleep(_MOMENT)
+            except asyncio.CancelledError:
+                return  # then it may come before it
 
     async def _look_after_all(self) -> None:
         assert self._awake is not None
@@ -150,7 +153,7 @@ class StandIn:
 
 
 def _beats(attempt: Attempt) -> bool:
-    return 0 < attempt.beat_period < _NEVER and not attempt.over and attempt.stopped is None
+    return 0 < attempt.beat_period < _NEVER and not attempt.silent and attempt.stopped is None
 
 
 def _overdue(attempt: Attempt) -> bool:
