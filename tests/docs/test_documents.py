@@ -12,7 +12,8 @@ from doc_session import Session, look_only
 from ajc_bridge.config import Config
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*.md")) if "node_modules" not in path.parts]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *EXAMPLES]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 

@@ -36,7 +36,7 @@ REGISTRIES = [
 def test_every_folder_is_described() -> None:
     folders = {path.name for path in POLYGLOT.iterdir() if path.is_dir()}
     assert folders == set(NAMES)
-    assert {"c", "java", "rust", "shell", "shell-nats"} <= folders
+    assert {"c", "go", "java", "rust", "shell", "shell-nats", "typescript"} <= folders
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
@@ -77,8 +77,9 @@ def test_no_file_names_a_registry() -> None:
     assert hosts.search(".".join(["https://registry", *REGISTRIES[4]]))
 
 
-def test_lines_are_counted_without_blanks_and_comments() -> None:
+def test_lines_are_counted_without_blanks_comments_and_brackets() -> None:
     assert own_lines("int a;\n\n/* one\n two */\n// three\n  int b; // four\n#include <c.h>\n") == 3
+    assert own_lines("f(\n  a,\n)\n}\n") == 2
     assert own_lines('"""Says\n\nwhat."""\n# why\nx = 1\n') == 1
 
 

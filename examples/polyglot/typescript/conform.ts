@@ -1,0 +1,33 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Attempt, type Handler, Say } from "./responder.js";
+
+const text = (attempt: Attempt) => attempt.payload.toString();
+
+/** The scripted tasks of the conformance kit. */
+export const conform: Record<string, Handler> = {
+  echo: (attempt) => attempt.payload,
+  fail: (attempt) => Promise.reject(new Error(text(attempt))),
+  crash: (attempt) => {
+    throw new TypeError(text(attempt));
+  },
+  terminate: (attempt) => Promise.reject(new Say("AJ-Terminate", text(attempt))),
+  busy: (attempt) => Promise.reject(new Say("AJ-Busy", text(attempt))),
+  later: (attempt) => Promise.reject(new Say("AJ-Error", "later", text(attempt))),
+  trace: (attempt) => attempt.header("traceparent"),
+  about: (attempt) =>
+    JSON.stringify({
+      id: attempt.header("AJ-Task-Id"),
+      type: attempt.header("AJ-Task-Type"),
+      queue: attempt.header("AJ-Queue"),
+      try: Number(attempt.header("AJ-Try")),
+      max_tries: Number(attempt.header("AJ-Max-Tries")),
+    }),
+  slow: async (attempt) => {
+    await sleep(Number(text(attempt)), undefined, { signal: attempt.signal }); // ends early when it is aborted
+    return attempt.payload;
+  },
+  progress: (attempt) => {
+    for (const quarter of [1, 2, 3, 4]) attempt.progress(25 * quarter, `quarter ${quarter} of 4`);
+    return "done";
+  },
+};
