@@ -25,8 +25,8 @@ setup: $(READY)  ## the environment: .venv with the locked requirements and both
 demo: $(READY)  ## a server, the bridge, three responders, a few hundred tasks; what was expected and what was seen
 	@$(BIN)/python -m demo
 
-test: $(READY)  ## every test, on real servers
-	@$(BIN)/python -m pytest -n $(JOBS) --durations 10
+test: $(READY)  ## every test that needs no other language's tools, on real servers
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not polyglot" --durations 10
 
 lint: $(READY)  ## style, types, import directions, the compose file, the lock files
 	$(BIN)/ruff check .
@@ -50,6 +50,7 @@ chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 
 
 polyglot: $(READY)  ## the examples in all languages: built, examined, and 10,000 tasks for all at once; AJC_REQUIRE_ALL=1
 	$(BIN)/python tests/polyglot/driver.py
+	$(BIN)/python -m pytest -n 2 -m polyglot tests/polyglot
 
 mutants: $(READY)  ## a mutation test of the decisions
 	$(BIN)/python tests/decision/mutants.py
