@@ -209,3 +209,19 @@ async def test_what_was_started_ends_with_the_kit(tmp_path: Path) -> None:
         if kit.poll() is None:
             kit.kill()
             kit.wait()
+
+
+async def test_a_server_that_dies_during_the_run_ends_it(own_server: Any) -> None:
+    """Each check would wait for its own replies, for minutes in all."""
+    async with serving(own_server.url) as responder:
+        here = ("--prefix", responder.prefix, "--server", own_server.url, "--level", "L3", "--json")
+        running = asyncio.create_task(run(responder.family, *here))
+        async with asyncio.timeout(30):
+            while not responder.counts["echo"][0]:
+                await asyncio.sleep(0.01)
+        own_server.stop()
+        died = asyncio.get_running_loop().time()
+        done = await running
+    assert asyncio.get_running_loop().time() - died < 15
+    assert (done.code, json.loads(done.out)["error"]) == (5, "the connection to NATS broke during the run")
+    assert "Traceback" not in done.err

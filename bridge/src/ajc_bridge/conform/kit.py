@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -22,6 +22,10 @@ from ajc_bridge.conform.verdict import Broken, NotApplicable, Verdict, highest_l
 
 _QUICK: Final = (Level.L0, Level.L1)
 _Result = str | Broken | NotApplicable | None
+_T = TypeVar("_T")
+_LOOK_SECONDS: Final = 0.1
+_LOST_SECONDS: Final = 3.0
+_OWN_LOST_SECONDS: Final = 30.0  # it is taken away for a while, and may start slowly
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,9 +66,9 @@ async def examine(options: ConnectOptions, setup: Setup) -> Report:
     try:
         player = await Player.open(connection, setup.prefix, setup.family)
         run = _Run(Life(player, setup.wait, setup.program, setup.server), setup)
-        verdicts = await run.verdicts()
-        if not connection.connected:
-            raise Unavailable("the connection to NATS broke during the run")
+        verdicts = await _while_connected(
+            connection, run.verdicts(), _LOST_SECONDS if setup.server is None else _OWN_LOST_SECONDS
+        )
     finally:
         await connection.close()
     highest = highest_level(verdicts, setup.level) if not setup.only else None
@@ -76,6 +80,27 @@ async def examine(options: ConnectOptions, setup: Setup) -> Report:
         complete=not setup.only,
         verdicts=tuple(verdicts),
     )
+
+
+async def _while_connected(connection: Connection, work: Coroutine[Any, Any, _T], seconds: float) -> _T:
+    """Return what the work does; `Unavailable` once there was no server for so long, and when there is none at its end.
+
+    Each check waits for replies in its own time, and without a server none can come: minutes for nothing.
+    """
+    loop = asyncio.get_running_loop()
+    working = loop.create_task(work)
+    connected = loop.time()
+    try:
+        while not working.done() and loop.time() - connected < seconds:
+            await asyncio.wait([working], timeout=_LOOK_SECONDS)
+            if connection.connected:
+                connected = loop.time()
+        if working.done() and connection.connected:
+            return working.result()
+        raise Unavailable("the connection to NATS broke during the run")
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 class _Run:

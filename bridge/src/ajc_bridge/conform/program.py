@@ -81,7 +81,9 @@ class Program:
     def last_words(self) -> str:
         """Return the end of what it wrote."""
         try:
-            text = self._output.read_bytes()[-_LAST_BYTES:].decode("utf-8", "replace")
+            with self._output.open("rb") as output:
+                output.seek(max(0, output.seek(0, os.SEEK_END) - _LAST_BYTES))  # it may have written any amount
+                text = output.read(_LAST_BYTES).decode("utf-8", "replace")
         except OSError:
             return ""
         return "\n".join(text.rstrip().splitlines()[-_LAST_LINES:])
