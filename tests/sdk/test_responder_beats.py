@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ async def beats_of(connection: Connection) -> AsyncIterator[tuple[str, list[tupl
 
 
 @asynccontextmanager
-async def beating_program(server: Any, connection: Connection) -> AsyncIterator[str]:
+async def beating_program(server: Any, connection: Connection) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     kind = unique("t")
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ajc", "beating_program:app", "--log-level", "error"),
@@ -51,7 +52,7 @@ async def beating_program(server: Any, connection: Connection) -> AsyncIterator[
 
     try:
         await until(there, 30)
-        yield kind
+        yield kind, running
     finally:
         running.kill()
         await running.wait()
@@ -63,7 +64,7 @@ async def test_it_beats_as_often_as_asked_while_a_handler_runs(server: Any, way:
     period, run_time, work = 1.0, 1.2, 3.5
     async with (
         connected(server) as connection,
-        beating_program(server, connection) as kind,
+        beating_program(server, connection) as (kind, _),
         beats_of(connection) as (subject, seen),
     ):
         began = time.monotonic()
@@ -140,6 +141,42 @@ async def test_beats_move_the_deadline_but_never_past_the_tasks_own(server: Any)
         count = len(seen)
         await asyncio.sleep(0.6)
         assert len(seen) == count  # EXEC-25: nor after its end without a reply
+
+
+async def test_no_beat_brings_a_time_back_that_is_over(server: Any) -> None:
+    """EXEC-20, EXEC-26: the bridge has counted it as over by then."""
+    app = ajc.Responder(server.url)
+    kind = unique("t")
+
+    @app.handler(kind, heartbeat=False)
+    async def handle(attempt: ajc.Attempt) -> None:
+        time.sleep(0.8)  # the loop stands still, so nobody has looked
+        attempt.progress(50)
+
+    async with serving(server, app) as connection, beats_of(connection) as (subject, seen):
+        with pytest.raises(ajc.RequestTimeout):
+            await ask(connection, kind, wait=1.5, timeout_ms=500, heartbeat_subject=subject, heartbeat_ms=200)
+        assert seen == []
+
+
+@pytest.mark.parametrize("way", ["waits", "thread"])
+async def test_a_process_that_stood_still_beyond_its_time_neither_beats_nor_replies(server: Any, way: str) -> None:
+    """EXEC-20, EXEC-26."""
+    async with (
+        connected(server) as connection,
+        beating_program(server, connection) as (kind, process),
+        beats_of(connection) as (subject, seen),
+    ):
+        more = {"timeout_ms": 1200, "heartbeat_subject": subject, "heartbeat_ms": 500}
+        asking = asyncio.create_task(ask(connection, f"{kind}:{way}", 2.5, wait=5.0, **more))
+        await until(lambda: len(seen) >= 2)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.8)
+        count = len(seen)
+        process.send_signal(signal.SIGCONT)
+        with pytest.raises(ajc.RequestTimeout):
+            await asking
+        assert len(seen) == count
 
 
 @pytest.mark.parametrize("plain", [False, True])

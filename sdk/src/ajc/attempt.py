@@ -204,7 +204,12 @@ class Attempt:
         self.beat_period = period
 
     def beaten(self, now: float) -> None:
-        """Move the deadline: a beat gives a whole run time from `now` (time.monotonic), within the task's deadline."""
+        """Move the deadline: a beat gives a whole run time from `now` (time.monotonic), within the task's deadline.
+
+        A time that is over stays over, also in a process that stood still meanwhile: the bridge counts alike.
+        """
+        if now >= self.ends:
+            return
         self.ends = max(self.ends, min(now + self.timeout_ms / 1000, self._task_ends))
 
     @cached_property

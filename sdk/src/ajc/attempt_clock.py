@@ -102,7 +102,7 @@ class AttemptClock:
     def _beat(self, attempt: Attempt, body: bytes) -> None:
         now = time.monotonic()
         attempt.beat_due = now + attempt.beat_period
-        if not self._connection.connected:
+        if not self._connection.connected or now >= attempt.ends:
             return  # beats that are kept would arrive when they are no longer true
         try:
             self._connection.publish(attempt.heartbeat_subject, body)

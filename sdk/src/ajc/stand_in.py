@@ -157,4 +157,6 @@ def _beats(attempt: Attempt) -> bool:
 
 
 def _overdue(attempt: Attempt) -> bool:
-    return _beats(attempt) and attempt.beat_due + attempt.beat_period * _PATIENCE < time.monotonic()
+    now = time.monotonic()
+    # after a process stood still the time may be over, and the loop has yet to look
+    return _beats(attempt) and attempt.beat_due + attempt.beat_period * _PATIENCE < now < attempt.ends
