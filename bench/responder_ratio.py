@@ -31,7 +31,7 @@ WHAT = "replies/s of the SDK's responder, of a bare one"
 BOUND = 0.7
 IN_FLIGHT = 200
 PREFIX = "bench.answer"  # `bench/responder.py` answers everything on ajc.exec
-PROGRAMS = {"bare": "responder_bare.py", "sdk": "responder_sdk.py"}
+PROGRAMS = {"bare": ["responder_bare.py"], "sdk": ["responder_sdk.py"], "waits": ["responder_sdk.py", "waits"]}
 
 
 class Turn(NamedTuple):
@@ -48,23 +48,27 @@ class Turn(NamedTuple):
 
 
 async def rows(bench: Bench, rounds: int, requests: int, say: Callable[[str], None]) -> list[Row]:
-    """One row; each round asks both responders, which run all the time."""
+    """One row; each round asks all responders, which run all the time."""
     running: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
     try:
-        for name, program in PROGRAMS.items():
+        for name, (program, *more) in PROGRAMS.items():
             kind = f"bench-{name}-{secrets.token_hex(4)}"
-            running[name] = kind, bench.start(str(HERE / program), bench.server.url, kind)
-        ratios: list[float] = []
+            running[name] = kind, bench.start(str(HERE / program), bench.server.url, kind, *more)
+        ratios: dict[str, list[float]] = {"sdk": [], "waits": []}
         for number in range(-1, rounds):
             turns = {name: await turn(bench, *place, requests) for name, place in running.items()}
             if number < 0:
                 continue  # a warm-up
-            ratios.append(turns["sdk"].rate / turns["bare"].rate)
-            say(f"round {number + 1} responder bare {turns['bare']}, sdk {turns['sdk']}: {ratios[-1]:.2f}")
+            for name, found in ratios.items():
+                found.append(turns[name].rate / turns["bare"].rate)
+            told = ", ".join(f"{name} {one}" for name, one in turns.items())
+            say(f"round {number + 1} responder {told}: {ratios['sdk'][-1]:.2f}, {ratios['waits'][-1]:.2f}")
     finally:
         for _, process in running.values():
             bench.stop(process)
-    return [Row.at_least(WHAT, BOUND, statistics.median(ratios))]
+    waits = statistics.median(ratios["waits"])
+    note = f"{waits:.2f} with a handler that waits once, which takes a task of its own"
+    return [Row.at_least(WHAT, BOUND, statistics.median(ratios["sdk"]), "", note)]
 
 
 async def turn(bench: Bench, kind: str, process: subprocess.Popen[bytes], requests: int) -> Turn:

@@ -36,34 +36,39 @@ class Runners:
         self._enter_trace = find_tracing()
         self._loop = asyncio.get_running_loop()
         self._line: deque[Attempt] = deque()
-        self._turn: asyncio.Task[None] | None = None
+        self._begun = False
+        self._inside: asyncio.Task[None] | None = None
+        """The task that runs one now and has not waited yet."""
 
     def add(self, attempt: Attempt) -> None:
         """Run this one after those that were added before. To be called on the loop."""
         self._line.append(attempt)
-        if self._turn is None:
-            self._begin()
+        if not self._begun:
+            self._begin(1)
 
-    def _begin(self) -> None:
-        """Make a task, and look after its first step whether it has left some to others."""
-        loop = self._loop
-        self._turn = loop.create_task(self._work(), name="ajc-attempts")
-        loop.call_soon(self._next, self._turn)
+    def _begin(self, tasks: int) -> None:
+        """Make tasks, and look after their first steps whether they have left some to others."""
+        self._begun = True
+        for _ in range(tasks):
+            self._loop.create_task(self._work(), name="ajc-attempts")
+        self._loop.call_soon(self._next)
 
-    def _next(self, turn: asyncio.Task[None]) -> None:
-        if self._turn is turn:
-            self._turn = None
-            if self._line:
-                self._begin()
+    def _next(self) -> None:
+        self._begun = False
+        waits, self._inside = self._inside is not None, None
+        if self._line:
+            # where one has waited the others will: each gets a task, at once
+            self._begin(len(self._line) if waits else 1)
 
     async def _work(self) -> None:
-        line, turn, stand_in = self._line, self._turn, self._clock.stand_in
+        line, stand_in = self._line, self._clock.stand_in
+        this = self._inside = asyncio.current_task()
         before = contextvars.copy_context()
         for _ in range(_AT_A_TIME):
             if not line:
-                return
+                break
             attempt = line.popleft()
-            attempt.runner = turn
+            attempt.runner = this
             answer: Reply | bytes | None = None
             try:
                 if attempt.stopped is None:
@@ -81,8 +86,10 @@ class Runners:
                 await stand_in.landed()
             self._ended(attempt, answer)
             # it waited, was told to stop, or left something in the context (unchanged contexts are compared at once)
-            if self._turn is not turn or attempt.stopped is not None or contextvars.copy_context() != before:
-                return
+            if self._inside is not this or attempt.stopped is not None or contextvars.copy_context() != before:
+                break
+        if self._inside is this:
+            self._inside = None
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Reply | None:
         """Return the answer of a handler that raised this; None where it was stopped, or the loop ends."""
