@@ -27,6 +27,7 @@ from ajc_bridge.jetstream.delay import JetStreamDelayQueue
 from ajc_bridge.jetstream.exchange import NatsExchange
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.journal.journal import Journal
+from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
 from ajc_bridge.pipeline.room import Room
@@ -193,6 +194,7 @@ async def test_a_queue_that_is_half_opened_is_closed_again(own_server):
             exec_policy=ExecPolicy("ajc.exec", catchall=False),
             share=FairShare(10, ports.journal),
             room=Room(),
+            cancellations=Cancellations(ports),
         )
         assert served is not None
         with pytest.raises(Unavailable):

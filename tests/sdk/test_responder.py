@@ -18,6 +18,7 @@ import ajc
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.exchange import read_reply
+from ajc.instant import Instant
 
 
 class Mail(msgspec.Struct):
@@ -244,6 +245,30 @@ async def test_a_passed_deadline_cancels_and_is_not_answered(server: Any, caplog
             await cancelled.wait()
         await until(lambda: not any(handler.running for handler in app.handlers.values()))
     assert "the deadline passed" in caplog.text
+
+
+@pytest.mark.rule("EXEC-21")
+@pytest.mark.parametrize("hours", [-1, 1], ids=["this clock is ahead", "this clock is behind"])
+async def test_the_time_left_rules_where_the_clocks_disagree(server: Any, hours: int) -> None:
+    app = ajc.Responder(server.url)
+    quick, endless = unique("t"), unique("t")
+
+    @app.handler(quick)
+    async def tell(attempt: ajc.Attempt) -> float:
+        return attempt.remaining()
+
+    @app.handler(endless)
+    async def wait(_attempt: ajc.Attempt) -> None:
+        await asyncio.Event().wait()
+
+    deadline = Instant.now().plus(hours * 3_600_000_000_000)
+    async with serving(server, app) as connection:
+        reply = await ask(connection, quick, timeout_ms=9_000, deadline=deadline)
+        assert reply.kind == "success"
+        assert 0 < float(reply.body) <= 9
+        with pytest.raises(ajc.RequestTimeout):
+            await ask(connection, endless, timeout_ms=100, deadline=deadline, wait=0.5)
+        await until(lambda: not app.handlers[endless].running)
 
 
 async def test_a_thread_past_its_deadline_keeps_its_slot_until_it_ends(server: Any) -> None:
