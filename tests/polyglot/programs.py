@@ -60,8 +60,8 @@ def run(example: Example, command: list[str], server: Any) -> tuple[int, str, st
 
 
 @contextmanager
-def serving(example: Example, server: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a responder by its start command, and end it with SIGTERM: it must end with 0."""
+def starting(example: Example, server: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a responder by its start command, and kill it."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["sh", "-c", example.settings.start],
@@ -72,11 +72,18 @@ def serving(example: Example, server: Any, log: Path, **environment: str) -> Ite
         )
     try:
         yield process
-        process.terminate()
-        assert process.wait(_END_SECONDS) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def serving(example: Example, server: Any, log: Path, **environment: str) -> Iterator[None]:
+    """Run a responder by its start command, and end it with SIGTERM: it must end with 0."""
+    with starting(example, server, log, **environment) as process:
+        yield
+        process.terminate()
+        assert process.wait(_END_SECONDS) == 0, log.read_text()
 
 
 def _environment(server: Any) -> dict[str, str]:

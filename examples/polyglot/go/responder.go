@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"strconv"
@@ -31,7 +32,7 @@ type Attempt struct {
 	context.Context `json:"-"`
 	ID              string
 	Payload         []byte    // encoding/json decodes the base64
-	End             time.Time `json:"deadline"` // the task's own; zero for none
+	End             time.Time `json:"deadline"` // the task's own; far away for none
 	request         *nats.Msg
 	began           time.Time
 	beats           chan []byte // to run, which alone publishes: no beat follows the reply
@@ -73,7 +74,8 @@ type responder struct {
 func Serve(prefix, family string, handlers map[string]Handler) error {
 	ending, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.Name("polyglot-go"),
-		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond))
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { log.Print("cannot connect: ", err) }))
 	if err != nil {
 		return err
 	}
@@ -99,7 +101,7 @@ func Serve(prefix, family string, handlers map[string]Handler) error {
 
 // begin is called for one request of a type at a time, so it only hands over.
 func (r *responder) begin(m *nats.Msg, handler Handler) {
-	a := &Attempt{request: m, began: time.Now(), beats: make(chan []byte)}
+	a := &Attempt{request: m, began: time.Now(), beats: make(chan []byte), End: time.Now().AddDate(1, 0, 0)}
 	if err := json.Unmarshal(m.Data, a); err != nil {
 		r.reply(a, nil, err)
 	} else if version := cmp.Or(a.Header("AJ-Protocol"), "1"); version != "1" {
@@ -155,18 +157,13 @@ func (r *responder) run(a *Attempt, handler Handler) {
 		case <-beat:
 		}
 		if subject != "" && r.Publish(subject, body) == nil {
-			more := left // from now on, but not past the task's own deadline
-			if !a.End.IsZero() {
-				more = min(more, time.Until(a.End)-time.Second/10)
-			}
-			deadline.Reset(more)
+			deadline.Reset(min(left, time.Until(a.End)-time.Second/10)) // from now on, but not past the task's own
 		}
 	}
 }
 
 func (r *responder) reply(a *Attempt, result []byte, err error) {
-	var said Say
-	answer := &nats.Msg{Data: result}
+	said, answer := Say{}, &nats.Msg{Data: result}
 	if limit := r.MaxPayload(); err == nil && int64(len(result)) > limit {
 		err = Say{"AJ-Terminate", fmt.Sprintf("result of %d bytes exceeds %d", len(result), limit), ""}
 	}

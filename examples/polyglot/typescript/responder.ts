@@ -46,7 +46,9 @@ export class Attempt {
       this.signal.addEventListener("abort", () => reject(this.signal.reason));
     });
     const cancel = this.nc.subscribe(`ajc.cancel.${this.task.id}`, {
-      callback: (_, message) => this.stopping.abort(new Say("AJ-Terminate", `cancelled: ${message.string()}`)),
+      callback: (refused, message) => {
+        if (!refused) this.stopping.abort(new Say("AJ-Terminate", `cancelled: ${message.string()}`));
+      },
     });
     const beats = setInterval(() => this.beat(""), Number(this.header("AJ-Heartbeat-Ms") || 1_000) / 2);
     this.limit(Infinity);
@@ -79,10 +81,12 @@ export class Attempt {
 /** Answers <prefix>.<family>:<name> for each handler until SIGTERM, then finishes what runs. */
 export async function serve(prefix: string, family: string, handlers: Record<string, Handler>): Promise<void> {
   const ending = new Promise((resolve) => ["SIGTERM", "SIGINT"].forEach((name) => process.once(name, resolve)));
-  const servers = process.env.NATS_URL ?? "nats://127.0.0.1:4222";
-  const options = { servers, name: "polyglot-typescript", maxReconnectAttempts: -1, reconnectTimeWait: 250 };
-  const nc = await connect({ ...options, waitOnFirstConnect: true });
-  const service = new Service(options.name, "1.0.0");
+  const servers = (process.env.NATS_URL ?? "nats://127.0.0.1:4222").split(",");
+  const { username: user, password: pass } = new URL(servers[0]!); // the client does not look for them there
+  const forEver = { waitOnFirstConnect: true, maxReconnectAttempts: -1, reconnectTimeWait: 250 };
+  const nc = await connect({ servers, user, pass, name: "polyglot-typescript", ...forEver });
+  void nc.closed().then((error) => error && Promise.reject(error)); // for good: ends the process
+  const service = new Service("polyglot-typescript", "1.0.0");
   const running = new Set<Promise<unknown>>();
 
   async function answer(subject: string, request: Msg, handler: Handler): Promise<void> {
@@ -112,11 +116,15 @@ export async function serve(prefix: string, family: string, handlers: Record<str
     running.add(ended);
   }
 
+  function listen(subject: string, heard: (request: Msg) => void, queue?: string) {
+    return nc.subscribe(subject, { queue, callback: (refused, m) => (refused ? console.error(refused) : heard(m)) });
+  }
+
   const subscriptions = Object.entries(handlers).map(([name, handler]) => {
     const subject = service.add(prefix, `${family}:${name}`, CONCURRENCY);
-    return nc.subscribe(subject, { queue: "ajc", callback: (_, request) => void answer(subject, request, handler) });
+    return listen(subject, (request) => void answer(subject, request, handler), "ajc");
   });
-  nc.subscribe("$SRV.>", { callback: (_, request) => service.answer(request) });
+  listen("$SRV.>", (request) => service.answer(request));
   await ending;
   await Promise.all(subscriptions.map((one) => one.drain())); // leaves the queue group first
   while (running.size) await Promise.all(running);
