@@ -19,7 +19,7 @@ from nats.micro.service import EndpointConfig, ServiceConfig
 import ajc
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
-from ajc.discovery import Endpoint, _decoded, _endpoints, find_endpoints
+from ajc.discovery import FoundEndpoint, _decoded, _endpoints, find_endpoints
 
 
 @asynccontextmanager
@@ -208,4 +208,4 @@ _keys = st.sampled_from(["id", "name", "version", "endpoints", "metadata", "subj
 def test_an_answer_of_any_shape_raises_nothing(service) -> None:
     decoded = _decoded(json.dumps(service).encode())
     if decoded is not None:
-        assert all(isinstance(one, Endpoint) for one in _endpoints(decoded, 0.0))
+        assert all(isinstance(one, FoundEndpoint) for one in _endpoints(decoded, 0.0))

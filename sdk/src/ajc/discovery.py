@@ -35,7 +35,7 @@ _Key = tuple[str, str, str]
 _T = TypeVar("_T")
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class FoundEndpoint(msgspec.Struct, frozen=True):
     """One instance of a responder, as far as it serves one type.
 
     `capacity` (attempts at a time) and `protocol` are as its metadata says, None and "" when it does not. `requests`,
@@ -60,13 +60,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 async def find_endpoints(
     connection: Connection, *, statistics: bool = True, longest: float = LONGEST_SECONDS
-) -> list[Endpoint]:
+) -> list[FoundEndpoint]:
     """Ask all services what they serve, and return the endpoints that serve a type, by type, service and id.
 
     Takes `longest` seconds at most. A service that does not answer in that time is not found; one endpoint of one
     instance is there once, however often it answered. Raises `Unavailable` and `Closed`.
     """
-    found: dict[_Key, Endpoint] = {}
+    found: dict[_Key, FoundEndpoint] = {}
     counts: dict[_Key, dict[str, int]] = {}
 
     def informed(service: dict[str, Any], answered: float) -> int:
@@ -140,7 +140,7 @@ def _decoded(body: bytes) -> dict[str, Any] | None:
     return service if isinstance(service, dict) and _text(service, "id") else None
 
 
-def _endpoints(service: dict[str, Any], answered: float) -> Iterator[Endpoint]:
+def _endpoints(service: dict[str, Any], answered: float) -> Iterator[FoundEndpoint]:
     for endpoint in _list(service, "endpoints"):
         metadata = endpoint.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
@@ -148,7 +148,7 @@ def _endpoints(service: dict[str, Any], answered: float) -> Iterator[Endpoint]:
         type_ = _text(metadata, "ajc.type") or _type_of(subject)
         if is_type(type_):
             capacity = _text(metadata, "ajc.concurrency")
-            yield Endpoint(
+            yield FoundEndpoint(
                 type=type_,
                 service=_text(service, "name"),
                 id=_text(service, "id"),

@@ -42,9 +42,8 @@ class ProgressTaker(Protocol):
 class Endpoint:
     """One type that is served: how (`call`: its handler within the middleware), and what was counted of it.
 
-    `processing` is in seconds.
     Requests are all that came; errors those that failed or were terminated, or got no reply for want of time. A busy
-    reply is no error.
+    reply is no error. `processing` is in seconds.
     """
 
     def __init__(self, handler: Handler, subject: str, group: str) -> None:

@@ -19,13 +19,12 @@ from ajc.replies import ErrorsTold, Reply, fitting, reply_to_exception
 from ajc.request_head import quick_timeout, read_request
 from ajc.runners import Runners
 from ajc.service import Endpoint
-from ajc.subjects import CANCEL_SUBJECTS
+from ajc.subjects import CANCEL_SUBJECTS, cancelled_id
 
 _logger: Final = logging.getLogger("ajc.responder")
 _handler_logger: Final = logging.getLogger("ajc.handler")
 _UNSUBSCRIBE_SECONDS: Final = 2.0
 _SMALL: Final = 1_024  # no server has a smaller limit
-_CANCEL_PREFIX: Final = len(CANCEL_SUBJECTS) - 1
 
 
 class Serving:
@@ -187,7 +186,7 @@ class Serving:
     def _cancelled(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         """Stop the attempts of a task that was cancelled. Called by the reading loop."""
         del reply, headers
-        task_id = subject[_CANCEL_PREFIX:].decode("utf-8", "replace")
+        task_id = cancelled_id(subject)
         for attempt in list(self._clock.running):
             if attempt.facts["task_id"] == task_id and not attempt.over and attempt.stopped is None:
                 attempt.stop("cancelled", body.decode("utf-8", "replace"))

@@ -151,6 +151,11 @@ def cancel_subject(task_id: str) -> str:
     return "ajc.cancel." + check_id(task_id)
 
 
+def cancelled_id(subject: bytes) -> str:
+    """Tell which task a message on one of `CANCEL_SUBJECTS` names: any token, not checked."""
+    return subject[len(CANCEL_SUBJECTS) - 1 :].decode("utf-8", "replace")
+
+
 def beat_prefix(bridge: str) -> str:
     """Where all attempts of one bridge beat, up to the attempt's token."""
     return f"ajc.beat.{check_queue(bridge)}."

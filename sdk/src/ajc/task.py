@@ -84,13 +84,8 @@ class _Written(Struct):
 
 
 _KEYS = frozenset(_Read.__struct_fields__)
-_OWN = (
-    "next_try_at",
-    "cancelled",
-    "dead_letter",
-    "traceparent",
-    "tracestate",
-)  # Go ignores them, and somebody else may mean something else by them
+# Go ignores them, and somebody else may mean something else by them
+_OWN = ("next_try_at", "cancelled", "dead_letter", "traceparent", "tracestate")
 _GO_KEYS = _KEYS - set(_OWN)
 _NULL = Raw(b"null")
 _NONE = (b"", b"null")  # a result that is absent or null

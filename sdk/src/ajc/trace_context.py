@@ -27,7 +27,7 @@ _MOST_MEMBERS: Final = 32
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether this is a `traceparent` that means something: neither id is all zeros, the version is none to come."""
+    """Whether this is a `traceparent` that means something: neither id is all zeros, the version is not `ff`."""
     found = _version_0(text) or _later(text)
     return found is not None and found[1].strip("0") != "" and found[2].strip("0") != ""
 
@@ -85,7 +85,7 @@ def context_in_headers(block: bytes | None) -> tuple[str, str]:
 
     A `tracestate` in several headers is put together, as W3C says.
     """
-    if block is None or (b"raceparent" not in block and b"RACEPARENT" not in block):
+    if block is None or b"\r\ntraceparent:" not in block.lower():
         return "", ""  # the way of almost all: no block is taken apart
     try:
         headers = parse_headers(block)

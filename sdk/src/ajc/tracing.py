@@ -20,7 +20,7 @@ def find_tracing() -> Enter | None:
     extract = carried.TraceContextTextMapPropagator().extract
 
     def enter(traceparent: str, tracestate: str | None) -> None:
-        # each attempt is a task of its own, with a context of its own that goes with it: nothing to detach
+        # nothing to detach: a runner takes no further attempt in a context that was changed
         headers = {"traceparent": traceparent} | ({"tracestate": tracestate} if tracestate else {})
         context.attach(extract(headers))
 

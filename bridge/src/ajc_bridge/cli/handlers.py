@@ -13,7 +13,7 @@ from ajc_bridge.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from ajc.client import Client
-    from ajc.discovery import Endpoint
+    from ajc.discovery import FoundEndpoint
     from ajc_bridge.jetstream.served_types import Overview, ServedType
 
 app = typer.Typer(help="Who serves which types.", no_args_is_help=True, rich_markup_mode=None)
@@ -86,7 +86,7 @@ def ping(
       ajc-bridge handlers ping email:new
     """
 
-    async def work(client: Client) -> list[Endpoint]:
+    async def work(client: Client) -> list[FoundEndpoint]:
         from ajc.discovery import find_endpoints  # noqa: PLC0415 - keeps --help quick
         from ajc.subjects import check_type  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ def ping(
     print_table(("SERVICE", "ID", "VERSION", "CAPACITY", "SUBJECT", "ANSWERED MS"), rows, empty="")
 
 
-def _document(one: Endpoint) -> dict[str, Any]:
+def _document(one: FoundEndpoint) -> dict[str, Any]:
     return {
         "type": one.type,
         "service": one.service,

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from ajc.connection import Connection
-from ajc.discovery import Endpoint, find_endpoints
+from ajc.discovery import FoundEndpoint, find_endpoints
 from ajc.errors import AjcError, Closed
 from ajc.subjects import RESPONDER_GROUP
 from ajc_bridge.jetstream.waiting import Waiting, waiting_types
@@ -72,15 +72,15 @@ async def _waiting(connection: Connection) -> Waiting | str:
         return str(error)
 
 
-def _joined(endpoints: Iterable[Endpoint], waiting: Waiting) -> list[ServedType]:
-    by_type: dict[str, list[Endpoint]] = {name: [] for name in waiting.types}
+def _joined(endpoints: Iterable[FoundEndpoint], waiting: Waiting) -> list[ServedType]:
+    by_type: dict[str, list[FoundEndpoint]] = {name: [] for name in waiting.types}
     for endpoint in endpoints:
         by_type.setdefault(endpoint.type, []).append(endpoint)
     types = [_summary(name, found, waiting) for name, found in by_type.items()]
     return sorted(types, key=lambda one: (one.served == "yes", one.served == "unknown", one.type))
 
 
-def _summary(name: str, endpoints: list[Endpoint], waiting: Waiting) -> ServedType:
+def _summary(name: str, endpoints: list[FoundEndpoint], waiting: Waiting) -> ServedType:
     found = waiting.types.get(name)
     capacities = [one.capacity for one in endpoints if one.capacity is not None]
     requests = sum(one.requests or 0 for one in endpoints)

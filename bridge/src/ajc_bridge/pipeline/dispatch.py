@@ -28,7 +28,6 @@ from ajc_bridge.pipeline.beating import begin
 from ajc_bridge.pipeline.room import HOLD_SECONDS, Room
 from ajc_bridge.ports import Lease, Ports
 
-CATCHALL: Final = "catchall"
 REQUESTS_WHILE_BUSY: Final = 3
 _NO_TRACE: Final = ("", "")
 
@@ -45,7 +44,8 @@ class ExecPolicy(msgspec.Struct, frozen=True):
 
     def subject(self, task_type: str, *, catchall: bool = False) -> str:
         """Return where this type's requests go. Raises `InvalidName`."""
-        return subjects.exec_subject(self.routes.get(task_type, self.prefix), CATCHALL if catchall else task_type)
+        prefix = self.routes.get(task_type, self.prefix)
+        return subjects.exec_subject(prefix, subjects.CATCHALL if catchall else task_type)
 
 
 async def dispatch(
@@ -108,7 +108,7 @@ async def _dispatch(
         if reply is None:
             outcome = beating.silent()
             break
-        if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + CATCHALL):
+        if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + subjects.CATCHALL):
             subject = exec_policy.subject(active.type, catchall=True)
             asked = 0
             continue
