@@ -213,15 +213,13 @@ async def test_an_attempt_that_began_while_the_store_was_asked_is_looked_at_anew
     pipe.store.put("t1", record.encode())
     pipe.line.latency = lambda call: 0.4 if call == "store.load_leader" else 0.0
     bridge.cancellations.named("t1")
-    attempt = bridge.cancellations._attempts["t1"]
+    (attempt,) = bridge.cancellations._attempts["t1"]
     await asyncio.sleep(0.3)
-    bridge.cancellations.leave("t1", attempt)  # as if it had ended just now, and ran again here
-    other = asyncio.create_task(asyncio.sleep(0.3))
-    bridge.cancellations.begin("t1", other)  # type: ignore[arg-type]
+    bridge.cancellations.leave("t1", attempt)  # as if it had ended just now, and the same worker ran it again
+    bridge.cancellations.begin("t1", attempt)
     await asyncio.sleep(0.15)
-    assert not bridge.cancellations.ended(other)  # type: ignore[arg-type]
-    await other
-    bridge.cancellations.leave("t1", other)  # type: ignore[arg-type]
+    assert not bridge.cancellations.ended(attempt)
+    bridge.cancellations.leave("t1", attempt)
     await until(lambda: not bridge.running)
     await asyncio.sleep(1)
     await ended(bridge)

@@ -24,18 +24,19 @@ class Cancellations:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._attempts: dict[str, asyncio.Task[None]] = {}
+        self._attempts: dict[str, tuple[asyncio.Task[None]]] = {}  # a tuple each: the task goes on to other attempts
         self._ended: set[asyncio.Task[None]] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._named_again: set[str] = set()
 
     def begin(self, task_id: str, attempt: asyncio.Task[None]) -> None:
         """Take note of an attempt. From now until `leave` it may be cancelled, and `ended` then says so."""
-        self._attempts[task_id] = attempt
+        self._attempts[task_id] = (attempt,)
 
     def leave(self, task_id: str, attempt: asyncio.Task[None]) -> None:
         """Let it go on by itself. Of a task that runs a second time here the other attempt stays noted."""
-        if self._attempts.get(task_id) is attempt:
+        noted = self._attempts.get(task_id)
+        if noted is not None and noted[0] is attempt:
             del self._attempts[task_id]
         self._ended.discard(attempt)
 
@@ -54,12 +55,12 @@ class Cancellations:
 
     async def _look(self, task_id: str) -> None:
         try:
-            while (attempt := self._attempts.get(task_id)) is not None:
+            while (noted := self._attempts.get(task_id)) is not None:
                 self._named_again.discard(task_id)
                 if await found_cancelled(self._ports, task_id):
-                    if self._attempts.get(task_id) is attempt:
-                        self._ended.add(attempt)
-                        attempt.cancel()
+                    if self._attempts.get(task_id) is noted:
+                        self._ended.add(noted[0])
+                        noted[0].cancel()
                         return
                     continue  # it runs anew, perhaps because somebody wants it again: what was read is older
                 await anyio.sleep(LOOK_PAUSE)
