@@ -153,7 +153,25 @@ async def test_a_command_that_ends_is_told_with_its_last_words(tmp_path: Path) -
     done = await run("conform", "--only", "EXEC-36", "--start", command)
     assert done.code == 1
     assert "the command has ended: exit code 1" in done.out
-    assert "no configuration" in done.err
+    assert "the command ended by itself (exit code 1); its last words:\nno configuration" in done.err
+
+
+async def test_a_command_that_serves_nothing_is_told_with_its_last_words() -> None:
+    command = f"{sys.executable} -uc 'import time; print(\"permission denied\"); time.sleep(60)'"
+    done = await run("conform", "--only", "EXEC-10", "--start", command, "--wait", "2s")
+    assert done.code == 1
+    assert "expected  a subscription to ajc.exec.conform:echo" in done.out
+    assert "the command runs, but nobody serves conform:echo; its last words:\npermission denied" in done.err
+
+
+async def test_what_ended_the_command_first_is_told_and_not_what_it_said_when_started_again(tmp_path: Path) -> None:
+    script = tmp_path / "command"
+    once = tmp_path / "once"
+    script.write_text(f"#!/bin/sh\n[ -e {once} ] && exit 4\ntouch {once}\necho the cause\nexit 3\n")
+    script.chmod(0o755)
+    done = await run("conform", "--only", "EXEC-10", "--only", "EXEC-36", "--start", script)
+    assert done.code == 1
+    assert "the command ended by itself (exit code 3); its last words:\nthe cause\n" in done.err
 
 
 @pytest.mark.parametrize(
@@ -165,6 +183,7 @@ async def test_a_command_that_ends_is_told_with_its_last_words(tmp_path: Path) -
         (("two words",), "task type"),
         (("conform", "--prefix", "a.*"), "wildcards"),
         (("conform", "--start", "no-such-command-here"), "there is no command"),
+        (("conform", "--start", "NAME=value command"), "write sh -c '...' for one"),
         (("conform", "--start", "'"), "is no command"),
         (("conform", "--wait", "5"), "--wait"),
         (("conform", "--junit", "no/such/folder/file.xml"), "cannot be written: No such file"),

@@ -148,8 +148,8 @@ def _examined(
             server=own,
         )
         report = asyncio.run(examine(options, setup))
-        if program is not None and program.ended_by_itself and (words := program.last_words()):
-            say(f"the command ended by itself; its last words:\n{words}")
+        if program is not None and program.trouble:
+            say(program.trouble)
         return report
 
 
@@ -186,7 +186,8 @@ def _command(start: str) -> list[str]:
     if start and not command:
         raise InvalidValue("--start", start, "is no command")
     if command and shutil.which(command[0]) is None:
-        hint = "is it executable?" if Path(command[0]).exists() else "is it installed, and on PATH?"
+        missing = "is it installed, and on PATH? No shell runs it: write sh -c '...' for one"
+        hint = "is it executable?" if Path(command[0]).exists() else missing
         raise CliError(f"there is no command {command[0]}", hint, USAGE)
     return command
 

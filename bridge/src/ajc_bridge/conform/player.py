@@ -208,7 +208,7 @@ class Player:
             passed = self._loop.time() - began
             if kind == "no_responder":
                 if passed > GRACE_SECONDS:
-                    raise exchange.broken(f"somebody who serves {exchange.sent.type}")
+                    raise exchange.broken(f"a subscription to {exchange.sent.subject}")
             elif kind == "busy" and not busy:
                 if passed > BUSY_SECONDS + (_LONG_WORK if ask.task == "slow" else 0.0):
                     raise exchange.broken("room for this task, at some time")

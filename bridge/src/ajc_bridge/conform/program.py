@@ -28,7 +28,8 @@ class Program:
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._told = False
-        self.ended_by_itself = False
+        self.trouble = ""
+        """What first went wrong with it unasked, and what it had written by then."""
 
     @property
     def code(self) -> int | None:
@@ -69,7 +70,14 @@ class Program:
 
     def note_end(self) -> None:
         """Remember that it has ended, if it has and nobody told it to."""
-        self.ended_by_itself |= self.code is not None and not self._told
+        if self.code is not None and not self._told:
+            self.note_trouble(f"the command ended by itself ({code_words(self.code)})")
+
+    def note_trouble(self, what: str) -> None:
+        """Remember the first thing that went wrong; later ones mostly follow from it."""
+        if not self.trouble:
+            words = self.last_words()
+            self.trouble = f"{what}; its last words:\n{words}" if words else f"{what}, and wrote nothing"
 
     async def ended(self, seconds: float) -> int | None:
         """Wait for its end, at most so long, and return the exit code; None when it runs on."""

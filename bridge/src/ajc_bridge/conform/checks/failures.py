@@ -127,4 +127,4 @@ async def texts_are_utf8(player: Player) -> str | None:
 @CHECKS.of("EXEC-18")
 async def large_results(_player: Player) -> str | None:
     """Say that no scripted task can have one: base64 makes the payload a third larger than the result."""
-    raise NotApplicable("a payload that fits in a request gives a result that fits in a reply")
+    raise NotApplicable("no scripted task has such a result: what fits in a request fits in its reply")

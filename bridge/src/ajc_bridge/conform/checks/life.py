@@ -61,9 +61,12 @@ class Life(msgspec.Struct, frozen=True):
         try:
             while not serving.done() and (self.program is None or self.program.code is None):
                 await asyncio.wait([serving], timeout=_PROBE_SECONDS)
-            if not serving.done() and self.program is not None:
+            served = serving.done() and serving.result()
+            if self.program is not None and not served:
                 self.program.note_end()
-            return serving.done() and serving.result()
+                if self.program.code is None:
+                    self.program.note_trouble(f"the command runs, but nobody serves {self.player.kind('echo')}")
+            return served
         finally:
             serving.cancel()
 

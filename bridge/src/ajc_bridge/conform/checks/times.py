@@ -131,7 +131,7 @@ async def not_past_the_tasks_deadline(player: Player) -> str | None:
 
 def _served(exchange: Exchange) -> None:
     if exchange.reply is not None and exchange.reply.kind == "no_responder":
-        raise exchange.broken(f"somebody who serves {exchange.sent.type}")
+        raise exchange.broken(f"a subscription to {exchange.sent.subject}")
 
 
 def _not_after(exchange: Exchange, milliseconds: int) -> None:
