@@ -69,6 +69,31 @@ async def serving(server: Any, app: ajc.Responder) -> AsyncIterator[Connection]:
         await running
 
 
+@asynccontextmanager
+async def ending(server: Any, app: ajc.Responder) -> AsyncIterator[tuple[Connection, str]]:
+    """A responder that was told to stop while it runs one attempt, and the attempt's type; at last it may finish."""
+    kind = unique("t")
+    let_go = asyncio.Event()
+
+    @app.handler(kind)
+    async def handle(_attempt: ajc.Attempt) -> str:
+        await let_go.wait()
+        return "finished"
+
+    async with connected(server) as connection:
+        started = asyncio.Event()
+        running = asyncio.create_task(app.serve(started=started.set))
+        await started.wait()
+        held = asyncio.create_task(ask(connection, kind))
+        await until(lambda: app.handlers[kind].running == 1)
+        app.stop()
+        yield connection, kind
+        assert not running.done()
+        let_go.set()
+        assert (await held).body == b'"finished"'
+        await running
+
+
 async def item_of(client: ajc.Client, queue: str, task_id: str) -> StoredMessage | None:
     try:
         return await last_message(client.connection, queue_stream(queue), item_subject(queue, task_id))

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sdk_world import ask, connected, exec_request, serving, unique, until
+from sdk_world import ask, connected, ending, exec_request, serving, unique, until
 
 import ajc
 from ajc.connection import Connection
@@ -432,22 +432,7 @@ async def test_the_catch_all_may_be_served(server: Any) -> None:
 
 
 async def test_drain_lets_what_runs_finish_and_takes_nothing_new(server: Any) -> None:
-    app = ajc.Responder(server.url, drain=20)
-    kind = unique("t")
-    let_go = asyncio.Event()
-
-    @app.handler(kind)
-    async def handle(_attempt: ajc.Attempt) -> str:
-        await let_go.wait()
-        return "finished"
-
-    async with connected(server) as connection:
-        started = asyncio.Event()
-        running = asyncio.create_task(app.serve(started=started.set))
-        await started.wait()
-        held = asyncio.create_task(ask(connection, kind))
-        await until(lambda: app.handlers[kind].running == 1)
-        app.stop()
+    async with ending(server, ajc.Responder(server.url, drain=20)) as (connection, kind):
 
         async def nobody() -> bool:
             try:
@@ -456,10 +441,6 @@ async def test_drain_lets_what_runs_finish_and_takes_nothing_new(server: Any) ->
                 return True
 
         await until(nobody)
-        assert not running.done()
-        let_go.set()
-        assert (await held).body == b'"finished"'
-        await running
 
 
 async def test_what_does_not_finish_in_time_fails(server: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from collections.abc import Coroutine
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -26,7 +27,7 @@ from ajc_bridge.happenings import AttemptEnded, AttemptStarted, ReplyIgnored, Re
 from ajc_bridge.pipeline.admit import Admitted
 from ajc_bridge.pipeline.beating import begin
 from ajc_bridge.pipeline.room import HOLD_SECONDS, Room
-from ajc_bridge.ports import Lease, Ports
+from ajc_bridge.ports import AttemptSpan, Lease, Ports
 
 REQUESTS_WHILE_BUSY: Final = 3
 _NO_TRACE: Final = ("", "")
@@ -48,19 +49,23 @@ class ExecPolicy(msgspec.Struct, frozen=True):
         return subjects.exec_subject(prefix, subjects.CATCHALL if catchall else task_type)
 
 
-async def dispatch(
+def dispatch(
     ports: Ports, policy: QueuePolicy, exec_policy: ExecPolicy, lease: Lease, admitted: Admitted, *, room: Room
-) -> Outcome:
+) -> Coroutine[Any, Any, Outcome]:
     """Send the request, wait for its reply within the attempt's time, and return what came of it."""
     active = admitted.attempt.active
     span = ports.tracer.begin(active, lease.queue) if ports.tracer is not None else None
-    if span is None:
-        trace = valid_context(active.traceparent, active.tracestate) if active.traceparent else _NO_TRACE
-        return await _dispatch(ports, policy, exec_policy, lease, admitted, room=room, trace=trace)
+    trace = valid_context(active.traceparent, active.tracestate) if active.traceparent and span is None else _NO_TRACE
+    if span is not None:
+        trace = (span.traceparent, span.tracestate)
+    attempt = _dispatch(ports, policy, exec_policy, lease, admitted, room=room, trace=trace)
+    return attempt if span is None else _traced(attempt, span)
+
+
+async def _traced(attempt: Coroutine[Any, Any, Outcome], span: AttemptSpan) -> Outcome:
     outcome: Outcome | None = None
     try:
-        trace = (span.traceparent, span.tracestate)
-        outcome = await _dispatch(ports, policy, exec_policy, lease, admitted, room=room, trace=trace)
+        outcome = await attempt
         return outcome
     finally:
         span.end("interrupted", "") if outcome is None else span.end(outcome.word, _text(outcome))

@@ -47,6 +47,7 @@ class MemoryWorkQueue(Generic[L]):
         """End the pull under way: the server has forgotten it."""
         if self._pull is not None and not self._pull.done.done():
             self._pull.done.set_exception(Unavailable("the connection broke during a pull"))
+            self._pull.done.exception()  # a caller that was cancelled meanwhile never looks
 
     async def pull(self, want: int, wait: float, deliver: Callable[[L], None]) -> int:
         """Hand over what is there, up to `want`; wait up to `wait` seconds for a first item."""
