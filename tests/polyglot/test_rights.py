@@ -45,9 +45,10 @@ async def test_it_serves_without_the_right_to_more(make_server: Any, tmp_path: P
             for _ in range(2):  # what it was refused did not end it
                 reply = await asked(b'{"id":"one","payload":"aGk="}')
                 assert (reply.kind, reply.body) == ("success", b"hi")
-            for junk in (b"junk", b'{"id":"one","payload":7}'):
+            for junk in (b"junk", b"[1]", b'{"id":"one","payload":7}'):
                 assert (await asked(junk)).kind == "error"
-    assert "$SRV.>" in log.read_text()  # what it may not do is told
+    if built(name).settings.level == "L3":  # a lower one asks for no more than it may
+        assert "$SRV.>" in log.read_text()  # what it may not do is told
 
 
 @pytest.mark.parametrize("name", ["go", "typescript"])

@@ -14,14 +14,11 @@ export const conform: Record<string, Handler> = {
   busy: (attempt) => Promise.reject(new Say("AJ-Busy", text(attempt))),
   later: (attempt) => Promise.reject(new Say("AJ-Error", "later", text(attempt))),
   trace: (attempt) => attempt.header("traceparent"),
-  about: (attempt) =>
-    JSON.stringify({
-      id: attempt.header("AJ-Task-Id"),
-      type: attempt.header("AJ-Task-Type"),
-      queue: attempt.header("AJ-Queue"),
-      try: Number(attempt.header("AJ-Try")),
-      max_tries: Number(attempt.header("AJ-Max-Tries")),
-    }),
+  about: (attempt) => {
+    const [id, type, queue] = ["AJ-Task-Id", "AJ-Task-Type", "AJ-Queue"].map((name) => attempt.header(name));
+    const [tries, max_tries] = ["AJ-Try", "AJ-Max-Tries"].map((name) => Number(attempt.header(name)));
+    return JSON.stringify({ id, type, queue, try: tries, max_tries });
+  },
   slow: async (attempt) => {
     await sleep(Number(text(attempt)), undefined, { signal: attempt.signal }); // ends early when it is aborted
     return attempt.payload;

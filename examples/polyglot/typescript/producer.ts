@@ -1,17 +1,13 @@
 // Stores one task and queues it: producer TYPE [PAYLOAD [QUEUE [ID]]]. Again with the same ID: nothing is doubled.
 import { connect, headers, nuid } from "@nats-io/transport-node";
 
-const [type, payload, queue = "DEFAULT", id = nuid.next()] = process.argv.slice(2);
+const [type, text, queue = "DEFAULT", id = nuid.next()] = process.argv.slice(2);
 if (!type) throw new Error("usage: producer TYPE [PAYLOAD [QUEUE [ID]]]");
-const encoded = payload ? Buffer.from(payload).toString("base64") : null;
-const created = new Date().toISOString();
-let task = { id, type, queue, payload: encoded, max_tries: 10, state: "new", created, tries: 0 };
+const payload = text ? Buffer.from(text).toString("base64") : null;
+let task = { id, type, queue, payload, max_tries: 10, state: "new", created: new Date().toISOString(), tries: 0 };
 
-interface Answer {
-  seq: number;
-  error?: { err_code: number; description: string };
-  message?: { seq: number; data: string };
-}
+type Refusal = { err_code: number; description: string };
+type Answer = { seq: number; error?: Refusal; message?: { seq: number; data: string } };
 
 const nc = await connect({ servers: process.env.NATS_URL ?? "nats://127.0.0.1:4222" });
 
@@ -21,8 +17,7 @@ async function ask(subject: string, body: object, name?: string, value = ""): Pr
   if (name) once.set(name, value);
   for (let tries = 0; ; tries += 1) {
     try {
-      const options = { timeout: 5_000, headers: name ? once : undefined };
-      return (await nc.request(subject, JSON.stringify(body), options)).json<Answer>();
+      return (await nc.request(subject, JSON.stringify(body), { timeout: 5_000, headers: once })).json<Answer>();
     } catch (error) {
       console.error(subject, String(error));
       if (tries === 10) throw new Error(`${id} may be stored: run this again with the same ID`, { cause: error });

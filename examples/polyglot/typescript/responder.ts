@@ -1,5 +1,4 @@
 import { connect, headers, Match, type Msg, type NatsConnection } from "@nats-io/transport-node";
-import { Service } from "./discovery.js";
 
 const CONCURRENCY = 50; // attempts at a time; a further one is answered busy
 const LONGEST_TIMER_MS = 2 ** 31 - 1; // Node takes more for 1
@@ -15,19 +14,20 @@ export class Say extends Error {
   }
 }
 
-/** One run of a task. The signal is aborted at the deadline, and when the task is cancelled. */
+/** One run of a task. The signal is aborted at the deadline, and when the attempt is over. */
 export class Attempt {
   readonly task: { id: string; payload?: string | null; deadline?: string };
   readonly payload: Buffer;
-  readonly signal: AbortSignal;
   private readonly stopping = new AbortController();
-  private over = false;
+  readonly signal = this.stopping.signal;
   private timer?: NodeJS.Timeout;
 
   constructor(private readonly nc: NatsConnection, private readonly request: Msg) {
+    const version = this.header("AJ-Protocol") || "1";
+    if (version !== "1") throw new Say("AJ-Busy", `AJ-Protocol ${version} is not known here`);
     this.task = JSON.parse(request.string());
+    if (typeof this.task?.id !== "string") throw new Error("the request is no task: it has no id");
     this.payload = Buffer.from(this.task.payload ?? "", "base64");
-    this.signal = this.stopping.signal;
   }
 
   /** Looks a name up without case; a blank value counts as absent. */
@@ -40,38 +40,33 @@ export class Attempt {
     this.beat(JSON.stringify({ percent, message }));
   }
 
-  /** Resolves with the handler's result, or rejects at the deadline or when it is cancelled; beats meanwhile. */
+  /** Resolves with the handler's result, or rejects at the deadline; beats meanwhile. */
   async outcome(work: Promise<Result>): Promise<Result> {
     const stopped = new Promise<never>((_, reject) => {
       this.signal.addEventListener("abort", () => reject(this.signal.reason));
-    });
-    const cancel = this.nc.subscribe(`ajc.cancel.${this.task.id}`, {
-      callback: (refused, message) => {
-        if (!refused) this.stopping.abort(new Say("AJ-Terminate", `cancelled: ${message.string()}`));
-      },
     });
     const beats = setInterval(() => this.beat(""), Number(this.header("AJ-Heartbeat-Ms") || 1_000) / 2);
     this.limit(Infinity);
     try {
       return await Promise.race([work, stopped]);
     } finally {
-      this.over = true;
+      this.stopping.abort(); // no beat from here on
       clearTimeout(this.timer);
       clearInterval(beats);
-      cancel.unsubscribe();
     }
   }
 
   private beat(body: string): void {
     const subject = this.header("AJ-Heartbeat-Subject");
-    if (this.over || !subject) return;
+    if (this.signal.aborted || !subject) return;
     this.nc.publish(subject, body);
     this.limit(this.task.deadline ? Date.parse(this.task.deadline) - Date.now() - 100 : Infinity);
   }
 
   /** Gives it the whole time from now on, but not more than `most` milliseconds. */
   private limit(most: number): void {
-    const given = Number(this.header("AJ-Timeout-Ms") || 30_000);
+    const byClock = Date.parse(this.header("AJ-Handler-Deadline")) - Date.now(); // where no time left is given
+    const given = Number(this.header("AJ-Timeout-Ms")) || byClock || 30_000;
     const left = Math.min(given - Math.min(given / 10, 500), most, LONGEST_TIMER_MS); // room for the reply's way
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.stopping.abort(new Error("not done by the deadline")), left);
@@ -86,45 +81,31 @@ export async function serve(prefix: string, family: string, handlers: Record<str
   const forEver = { waitOnFirstConnect: true, maxReconnectAttempts: -1, reconnectTimeWait: 250 };
   const nc = await connect({ servers, user, pass, name: "polyglot-typescript", ...forEver });
   void nc.closed().then((error) => error && Promise.reject(error)); // for good: ends the process
-  const service = new Service("polyglot-typescript", "1.0.0");
   const running = new Set<Promise<unknown>>();
 
-  async function answer(subject: string, request: Msg, handler: Handler): Promise<void> {
-    const began = Date.now();
-    let result: Result = "";
-    let error: unknown;
+  async function answer(request: Msg, handler: Handler): Promise<void> {
     try {
       const attempt = new Attempt(nc, request);
-      const version = attempt.header("AJ-Protocol") || "1";
-      if (version !== "1") throw new Say("AJ-Busy", `AJ-Protocol ${version} is not known here`);
       if (running.size >= CONCURRENCY) throw new Say("AJ-Busy", `${CONCURRENCY} attempts are running`);
       const work = (async () => handler(attempt))();
-      keep(work); // a handler that does not look at its signal keeps its place
-      result = await attempt.outcome(work);
+      const ended = work.catch(() => undefined).finally(() => running.delete(ended));
+      running.add(ended); // a handler that does not look at its signal keeps its place
+      const result = await attempt.outcome(work);
       const limit = nc.info?.max_payload ?? Infinity;
       const size = Buffer.byteLength(result);
       if (size > limit) throw new Say("AJ-Terminate", `result of ${size} bytes exceeds ${limit}`);
-    } catch (caught) {
-      error = caught ?? new Error();
+      request.respond(result);
+    } catch (error) {
+      request.respond("", { headers: said(error) });
     }
-    service.count(subject, Date.now() - began, error);
-    request.respond(error ? "" : result, { headers: error ? said(error) : undefined });
   }
 
-  function keep(work: Promise<unknown>): void {
-    const ended = work.catch(() => undefined).finally(() => running.delete(ended));
-    running.add(ended);
-  }
-
-  function listen(subject: string, heard: (request: Msg) => void, queue?: string) {
-    return nc.subscribe(subject, { queue, callback: (refused, m) => (refused ? console.error(refused) : heard(m)) });
-  }
-
-  const subscriptions = Object.entries(handlers).map(([name, handler]) => {
-    const subject = service.add(prefix, `${family}:${name}`, CONCURRENCY);
-    return listen(subject, (request) => void answer(subject, request, handler), "ajc");
-  });
-  listen("$SRV.>", (request) => service.answer(request));
+  const subscriptions = Object.entries(handlers).map(([name, handler]) =>
+    nc.subscribe(`${prefix}.${family}:${name}`, {
+      queue: "ajc",
+      callback: (refused, request) => void (refused ? console.error(refused) : answer(request, handler)),
+    }),
+  );
   await ending;
   await Promise.all(subscriptions.map((one) => one.drain())); // leaves the queue group first
   while (running.size) await Promise.all(running);
