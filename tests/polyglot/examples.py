@@ -25,8 +25,8 @@ POLYGLOT: Final = ROOT / "examples" / "polyglot"
 _SOURCES: Final = frozenset({".c", ".go", ".h", ".java", ".js", ".mjs", ".py", ".rs", ".sh", ".ts"})
 _BLOCK: Final = re.compile(r"/\*.*?\*/|^\s*\"\"\".*?\"\"\"", re.DOTALL | re.MULTILINE)
 _COMMENT: Final = re.compile(r"^\s*(//|#(?!include|define))")
-_BESIDE: Final = frozenset({"conform", "discovery", "producer"})
-"""Files, or a folder's files, that a responder works without: scripted tasks, what L3 adds, a program of its own."""
+_PRODUCER: Final = "producer"
+"""A file, or a folder, with a program of its own."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -82,9 +82,9 @@ def own_sources(example: Example) -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "."]
     listed = subprocess.run(command, cwd=example.folder, capture_output=True, text=True, check=True).stdout.split()
     sources = [Path(name) for name in listed if Path(name).suffix in _SOURCES]
-    return [example.folder / path for path in sources if not _BESIDE & {path.stem, path.parent.name}]
+    return [example.folder / path for path in sources if _PRODUCER not in (path.stem, path.parent.name)]
 
 
 def own_lines(source: str) -> int:
-    """Count the lines that hold a word: no blank ones, no comments alone, no closing brackets alone."""
-    return sum(1 for line in _BLOCK.sub("", source).splitlines() if re.search(r"\w", line) and not _COMMENT.match(line))
+    """Count the lines that are neither blank nor a comment alone."""
+    return sum(1 for line in _BLOCK.sub("", source).splitlines() if line.strip() and not _COMMENT.match(line))
