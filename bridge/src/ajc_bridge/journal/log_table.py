@@ -49,7 +49,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.PullFailed: Line("warn", "pull failed; trying again", 10),
     happened.Pulled: Line("debug", "pull sent"),
     happened.AttemptStarted: Line("debug", "attempt started"),
-    happened.AttemptBeaten: Line("debug", "responder gave a sign of life"),
+    happened.AttemptBeaten: Line("debug", "responder gave a sign of life", 60),
     happened.AttemptEnded: Line("debug", "attempt ended"),
     happened.AttemptCancelled: Line("debug", "task was cancelled while its attempt ran"),
     happened.TaskSaved: Line("debug", "task saved"),
