@@ -32,7 +32,7 @@ REGISTRIES = {
     "e680c440a2e92079",
 }
 """Digests of the names of the languages' and Debian's registries: this file names none of them either."""
-TOO_LONG = {"go": "idiomatic Go needs more: an error and a bracket take a line each; all of L3 and a prefix more are in it"}
+TOO_LONG = {"go": "an error and a bracket take a line each, and all of L3 and a prefix more are in it"}
 
 
 def digest(name: str) -> str:
