@@ -61,13 +61,17 @@ class BridgeProcess:
             f"{config}\n"
         )
 
-    def start(self) -> BridgeProcess:
-        """Start it, and do not wait."""
+    def start(self, *, output: int | None = None) -> BridgeProcess:
+        """Start it, and do not wait; what it writes goes to the log file, or to this descriptor."""
         self._log_start = self._read_to = self.log_file.stat().st_size if self.log_file.exists() else 0
         self._entries.clear()
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, str(self.file)], stdout=log, stderr=subprocess.STDOUT, env=self.env, cwd=self.file.parent
+                [*COMMAND, str(self.file)],
+                stdout=log if output is None else output,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                cwd=self.file.parent,
             )
         return self
 

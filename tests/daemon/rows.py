@@ -109,6 +109,7 @@ PROCESS = (
     "`/readyz` is 200 when connected with every served queue bound, else 503, with what is missing",
     "`http.listen`: `off` allowed, port 0 allowed; the log line `action=http.listening` has the `url`",
     "Environment: `AJC_<SECTION>__<KEY>`; an unknown `AJC_` variable is a warning",
+    "A reader of the log that does not keep up stops nothing; what is left out is counted and told",
     "Metrics: past the first 200 types, one that was never served successfully is `other`",
 )
 TROUBLE = (

@@ -74,12 +74,13 @@ class Daemon:
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self.config = config
         self.name = config.bridge.name or f"{platform.node() or 'bridge'}-{secrets.token_hex(3)}"
-        self.metrics = Metrics()
         self.logs = Logs(config.log.level, config.log.format)
+        self.metrics = Metrics(lines_dropped=self.logs.lines_dropped)
         self.readiness = Readiness()
         self._connection: Connection | None = None
         sinks = (self.metrics, self.logs, self.readiness, ProgressEvents(self._publish), Events(self._publish))
         self.journal = Journal(sinks)
+        self._note = self.journal.note
         self._stop = _Stop()
         self._serving: Serving | None = None
         self._store: JetStreamTaskStore | None = None
@@ -110,6 +111,7 @@ class Daemon:
                 if http is not None:
                     await http.stop()
         self._note(happenings.Stopped(code))
+        self.logs.finish()
         return code
 
     async def _serve(self) -> int:
@@ -248,15 +250,13 @@ class Daemon:
 
     def _end_signal(self) -> None:
         if self._stop.event.is_set():
+            self.logs.finish()
             os._exit(FAILED)  # a second signal: at once, whatever runs
         self._stop(OK)
 
     def _note_changes(self, changes: Iterable[Change]) -> None:
         for change in changes:
             self._note(happenings.QueueConfigured("", change.field, change.before, change.after))
-
-    def _note(self, detail: happenings.Detail) -> None:
-        self.journal.note(detail)
 
 
 async def run(config: Config, reload: Callable[[], Config]) -> int:

@@ -82,6 +82,10 @@ def level_of(detail: happened.Detail, line: Line) -> Level:
     return line.level
 
 
+DROPPED: Final = "log.lines_dropped"
+DROPPED_TEXT: Final = "log lines were left out: whoever reads them was too slow"
+"""The one line that belongs to no detail of its own: the stream beneath the lines knows of it."""
+
 MAY_WARN: Final = frozenset({happened.DeadLettered, happened.ItemDropped})
 
 
@@ -112,6 +116,10 @@ TAIL: Final = """
 Of dead letters, those for `malformed_item`, `malformed_task`, `invalid_type`, `task_too_large` and
 `result_too_large` are `warn`: somebody writes what nobody can take. So is `item.dropped` for the reason
 `no_record`.
+
+No line is ever waited for. When whoever reads stderr does not keep up, a megabyte of lines is kept for it; what comes
+beyond that is left out, counted by `ajc_bridge_log_lines_dropped_total`, and told by a line `log.lines_dropped`
+(`warn`, with the number as `lines`) once the reader has caught up.
 
 A start that is refused (an address that cannot be had, a setting of a queue that cannot change) is one line with the
 action `bridge.refused`. Lines of libraries have the action `log.<logger>`.

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import msgspec
 import structlog
@@ -14,22 +14,24 @@ import structlog
 from ajc.duration import format_duration
 from ajc_bridge import happenings as happened
 from ajc_bridge.journal.journal import Handler
-from ajc_bridge.journal.log_table import LEVELS, LINES, MAY_WARN, Level, Line, level_of
+from ajc_bridge.journal.log_stream import LogStream
+from ajc_bridge.journal.log_table import DROPPED, DROPPED_TEXT, LEVELS, LINES, MAY_WARN, Level, Line, level_of
 
 MINUTE: Final = 60.0
 MAX_BUDGETS: Final = 10_000
+_LAST_LINES_SECONDS: Final = 0.5
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Logs:
-    """Writes lines. After a change of `level`, the journal must be rewired."""
+    """Writes lines, to stderr unless told otherwise. After a change of `level`, the journal must be rewired."""
 
     def __init__(
         self,
         level: Level = "info",
         form: Literal["console", "json"] = "console",
         *,
-        stream: TextIO | None = None,
+        stream: LogStream | TextIO | None = None,
         bound: Mapping[str, Any] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -37,7 +39,10 @@ class Logs:
         self._monotonic = monotonic
         self._budgets: dict[tuple[str, ...], _Budget] = {}
         self._written: set[tuple[str, Any]] = set()
-        self._logger = make_logger(form, sys.stderr if stream is None else stream).bind(**(bound or {}))
+        out = LogStream(sys.stderr.fileno()) if stream is None else stream
+        self._stream = out if isinstance(out, LogStream) else None
+        self._told_dropped = 0
+        self._logger = make_logger(form, out).bind(**(bound or {}))
 
     def handlers(self) -> Mapping[type[happened.Detail], Handler]:
         """Return what to call for which kind: only kinds that can reach the level."""
@@ -51,7 +56,16 @@ class Logs:
     def say(self, level: Level, action: str, text: str, **fields: Any) -> None:
         """Write a line that belongs to no detail (`level` decides as usual)."""
         if LEVELS[level] >= LEVELS[self.level]:
-            self._logger.msg(text, level=level, action=action, **fields)
+            self._write(level, action, text, fields)
+
+    def lines_dropped(self) -> int:
+        """Return how many lines whoever reads them did not take."""
+        return self._stream.dropped if self._stream is not None else 0
+
+    def finish(self) -> None:
+        """Write what waits for its reader, for a moment at most: before the process ends."""
+        if self._stream is not None:
+            self._stream.finish(_LAST_LINES_SECONDS)
 
     def take_over_logging(self) -> None:
         """Let what libraries log by the standard library come out here too, from `warn` on."""
@@ -73,9 +87,16 @@ class Logs:
                     return
                 if suppressed:
                     fields["suppressed"] = suppressed
-            self._logger.msg(line.text, level=level, action=detail.action, **fields)
+            self._write(level, detail.action, line.text, fields)
 
         return write
+
+    def _write(self, level: Level, action: str, text: str, fields: Mapping[str, Any]) -> None:
+        stream = self._stream
+        if stream is not None and stream.dropped != self._told_dropped and not stream.waiting:
+            lines, self._told_dropped = stream.dropped - self._told_dropped, stream.dropped
+            self._logger.msg(DROPPED_TEXT, level="warn", action=DROPPED, lines=lines)
+        self._logger.msg(text, level=level, action=action, **fields)
 
     def _first(self, detail: happened.Detail, field: str) -> bool:
         """Say whether no line of this action had this value before; past a bound on the values, none is new."""
@@ -137,7 +158,7 @@ def fields_of(detail: happened.Detail) -> dict[str, Any]:
     return fields
 
 
-def make_logger(form: Literal["console", "json"], stream: TextIO) -> Any:
+def make_logger(form: Literal["console", "json"], stream: LogStream | TextIO) -> Any:
     """Return a structlog logger of its own, so that a host program's configuration and ours do not meet."""
     render: Any
     if form == "json":
@@ -146,7 +167,7 @@ def make_logger(form: Literal["console", "json"], stream: TextIO) -> Any:
         render = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=0)
     for_people = [] if form == "json" else [_for_people]
     return structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        structlog.WriteLogger(cast("TextIO", stream)),  # needs no more of it than to write and flush
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"), *for_people, render],
         wrapper_class=structlog.BoundLogger,
         cache_logger_on_first_use=False,

@@ -63,6 +63,9 @@ METRICS: Final[dict[str, MetricDefinition]] = {
     "ajc_bridge_reconnects_total": MetricDefinition(
         "counter", (), "Connections to NATS that were lost and found again"
     ),
+    "ajc_bridge_log_lines_dropped_total": MetricDefinition(
+        "counter", (), "Log lines left out because whoever reads them was too slow, or could not take them"
+    ),
     "choria_asyncjobs_queue_item_corrupt_error_count": MetricDefinition(
         "counter", ("queue",), "Items that could not be decoded"
     ),

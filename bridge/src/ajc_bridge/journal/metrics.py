@@ -88,10 +88,13 @@ class TypeLabels:
 
 
 class Metrics(Collector):
-    """Counts what happens. `text()` is the page for Prometheus."""
+    """Counts what happens. `text()` is the page for Prometheus. `lines_dropped` gives how many log lines were."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, monotonic: Callable[[], float] = time.monotonic, lines_dropped: Callable[[], int] = int
+    ) -> None:
         self._monotonic = monotonic
+        self._lines_dropped = lines_dropped
         self._types = TypeLabels()
         self._counts: dict[str, Counter[Labels]] = {name: Counter() for name, one in METRICS.items() if one.counted}
         self._attempts = self._counts["ajc_bridge_attempts_total"]
@@ -225,7 +228,9 @@ class Metrics(Collector):
 
     def _samples(self, name: str) -> Iterator[tuple[str, Labels, float]]:
         """Yield (suffix, label values, value) of one family."""
-        if name in self._counts:
+        if name == "ajc_bridge_log_lines_dropped_total":
+            yield "", (), self._lines_dropped()
+        elif name in self._counts:
             counts = self._counts[name]
             if not METRICS[name].labels and not counts:
                 yield "", (), 0
