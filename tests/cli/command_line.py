@@ -110,4 +110,7 @@ def told(process: subprocess.Popen[bytes], text: str) -> str:
         assert process.poll() is None or text in log.read_text(), log.read_text()
         return log.read_text() if text in log.read_text() else ""
 
-    return str(until(said, f"{text!r} on stderr"))
+    try:
+        return str(until(said, f"{text!r} on stderr"))
+    except AssertionError:
+        raise AssertionError(f"never said {text!r} but:\n{log.read_text()}") from None

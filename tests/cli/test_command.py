@@ -139,16 +139,16 @@ def test_variables_of_another_task_do_not_reach_a_command(monkeypatch) -> None:
         (Ended(69, b"x", b"full\n"), Busy, "full"),
         (Ended(75, b"x", b"later\n"), Retry, "later"),
         (Ended(1, b"x", b""), Retry, "exit code 1"),
-        (Ended(-15, b"", b"", late=True), Retry, "the command did not end before its deadline"),
+        (Ended(-15, b"", b"", late=True), Retry, "the command did not end within its 1.5 s"),
         (Ended(-9, b"", b"", too_much=True), Terminate, "the command wrote more than 10 bytes"),
     ],
 )
 def test_exit_codes_mean(ended, error, text) -> None:
     with pytest.raises(error) as caught:
-        result_of(ended, 10)
+        result_of(ended, 10, 1.5)
     assert caught.value.text == text
     assert type(caught.value) is error
 
 
 def test_exit_code_0_is_the_result() -> None:
-    assert result_of(Ended(0, b"\x00out\n", b"warning\n"), 10) == b"\x00out\n"
+    assert result_of(Ended(0, b"\x00out\n", b"warning\n"), 10, 1.5) == b"\x00out\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import sys
 
 import psutil
 import pytest
-from command_line import CommandLine, told
+from command_line import CommandLine, told, until
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
@@ -61,7 +63,7 @@ async def test_a_command_that_outlives_its_deadline_is_ended(cli: CommandLine, k
     script = f"trap 'echo ended > {cli.folder}/trace; exit 1' TERM; sleep 100 & wait"
     responder = cli.start("exec", kind, "--concurrency", 1, "--kill-after", "5s", "--", "sh", "-c", script)
     told(responder, "serving")
-    asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=0.5))
+    asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=2))  # it must have set its trap by then
     while not (cli.folder / "trace").exists():
         await asyncio.sleep(0.02)
     asking.cancel()
@@ -69,16 +71,136 @@ async def test_a_command_that_outlives_its_deadline_is_ended(cli: CommandLine, k
     assert await asyncio.to_thread(responder.wait, 20) == 0
 
 
-@pytest.mark.parametrize(("trap", "signals"), [("true", "TERM"), ("trap '' TERM", "TERM and KILL")])
-async def test_what_outlives_its_deadline_is_told(cli: CommandLine, kind: str, trap: str, signals: str) -> None:
-    responder = cli.start("exec", kind, "--kill-after", "300ms", "--", "sh", "-c", f"{trap}; sleep 100 & wait; wait")
+@pytest.mark.parametrize(
+    ("trap", "kill_after", "signals"), [("true", "60s", "TERM"), ("trap '' TERM", "300ms", "TERM and KILL")]
+)
+async def test_what_outlives_its_deadline_is_told(cli: CommandLine, kind: str, trap, kill_after, signals) -> None:
+    responder = cli.start("exec", kind, "--kill-after", kill_after, "--", "sh", "-c", f"{trap}; sleep 100 & wait; wait")
+    told(responder, "serving")
+    asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=2))
+    said = await asyncio.to_thread(told, responder, f"got {signals}\n")
+    assert re.search(rf"task \w+ \({kind}\), try 2: not done within its 2 s; its process group got {signals}\n", said)
+    said = await asyncio.to_thread(told, responder, "no reply is sent")
+    assert re.search(rf"task \w+ \({kind}\), try 2: the deadline passed after 2 s; no reply is sent", said)
+    asking.cancel()
+
+
+def bridge_with_a_run_time_of_two_seconds(cli: CommandLine, queue: str) -> None:
+    """Two seconds are the shortest run time for which a bridge acts on heartbeats."""
+    (cli.folder / "bridge.toml").write_text(
+        f'[http]\nlisten = "off"\n[queues.{queue}]\nmax_tries = 1\nmax_run_time = "2s"\nlease = "2s"\n'
+    )
+    told(cli.start("run", "--config", "bridge.toml"), "queue.bound")
+
+
+@pytest.mark.parametrize("limit", ["60s", "2500ms"])
+def test_a_command_may_take_longer_than_the_run_time_where_that_is_said(cli: CommandLine, kind: str, limit) -> None:
+    queue = f"Q{kind}"
+    bridge_with_a_run_time_of_two_seconds(cli, queue)
+    responder = cli.start("exec", kind, "--max-runtime", limit, "--", "sh", "-c", "sleep 6; echo $AJ_TIMEOUT_MS")
+    told(responder, "serving")
+    task = cli("task", "add", kind, "--queue", queue, "--wait", "25s", "--json").json
+    if limit == "60s":
+        assert (task["state"], task["tries"]) == ("complete", 1)
+        assert 59_000 < int(cli.ok("task", "view", task["id"], "--result").out) <= 60_000
+    else:
+        assert (task["state"], task["last_err"]) == ("expired", "the command did not end within its 2.5 s")
+        assert "not done within its 2.5 s; its process group got TERM\n" in told(responder, "got TERM")
+
+
+def test_without_that_it_is_ended_at_the_run_time(cli: CommandLine, kind: str) -> None:
+    queue = f"Q{kind}"
+    bridge_with_a_run_time_of_two_seconds(cli, queue)
+    told(cli.start("exec", kind, "--", "sleep", "20"), "serving")
+    task = cli("task", "add", kind, "--queue", queue, "--wait", "25s", "--json").json
+    assert (task["state"], task["last_err"]) == ("expired", "the command did not end within its 1.8 s")
+
+
+def test_no_limit_reaches_past_the_tasks_own_deadline(cli: CommandLine, kind: str) -> None:
+    queue = f"Q{kind}"
+    bridge_with_a_run_time_of_two_seconds(cli, queue)
+    script = f"echo $AJ_TIMEOUT_MS > {cli.folder}/told; sleep 100"
+    responder = cli.start("exec", kind, "--max-runtime", "60s", "--", "sh", "-c", script)
+    told(responder, "serving")
+    task = cli("task", "add", kind, "--queue", queue, "--deadline", "5s", "--wait", "25s", "--json").json
+    assert task["state"] == "expired"
+    told(responder, "got TERM")
+    assert 2_000 < int((cli.folder / "told").read_text()) <= 5_000
+
+
+async def test_without_heartbeats_no_limit_reaches_past_the_run_time(cli: CommandLine, kind: str) -> None:
+    """A request that names no subject for them: of a queue that Go made, or with a shorter run time."""
+    responder = cli.start("exec", kind, "--max-runtime", "60s", "--", "sleep", "100")
     told(responder, "serving")
     asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=0.5))
-    said = await asyncio.to_thread(told, responder, f"got {signals}\n")
-    assert re.search(rf"task \w+ \({kind}\), try 2: not done within its 0.5 s; its process group got {signals}\n", said)
-    said = await asyncio.to_thread(told, responder, "no reply is sent")
-    assert re.search(rf"task \w+ \({kind}\), try 2: the deadline passed after 0.5 s; no reply is sent", said)
+    await asyncio.to_thread(told, responder, "not done within its 0.5 s; its process group got TERM\n")
     asking.cancel()
+
+
+def test_a_task_that_is_cancelled_ends_its_command_and_is_told_as_that(cli: CommandLine, kind: str) -> None:
+    queue = f"Q{kind}"
+    bridge_with_a_run_time_of_two_seconds(cli, queue)
+    script = f"touch {cli.folder}/began; sleep 100"
+    responder = cli.start("exec", kind, "--max-runtime", "60s", "--", "sh", "-c", script)
+    told(responder, "serving")
+    task_id = cli.ok("task", "add", kind, "--queue", queue).out.strip()
+    until((cli.folder / "began").exists, "the command began")
+    cli.ok("task", "cancel", task_id, "--reason", "enough", "--yes")
+    told(responder, f"task {task_id} ({kind}), try 1: cancelled: enough; its process group got TERM\n")
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a system without subreapers")
+AWAY = "setsid sh -c 'trap \"\" TERM; echo $$ > child; exec sleep 100' & "
+TWICE = f"({AWAY}) ; "
+
+
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@linux
+@pytest.mark.parametrize("began", [AWAY, TWICE])
+@pytest.mark.parametrize("end", ["echo done", "wait; sleep 100"])
+async def test_what_left_its_process_group_ends_with_its_command(cli: CommandLine, kind: str, began, end) -> None:
+    script = f"{began} while [ ! -s child ]; do :; done; {end}"
+    responder = cli.start("exec", kind, "--kill-after", "200ms", "--", "sh", "-c", script)
+    told(responder, "serving")
+    asking = asyncio.create_task(ask(cli.url, kind, b"", seconds=1.5))
+    child = cli.folder / "child"
+    await asyncio.to_thread(until, lambda: child.exists() and child.read_text().strip(), "the child began")
+    if end == "echo done":
+        _, reply = await asking
+        assert (reply.kind, reply.body) == ("success", b"done\n")
+        assert not lives(int(child.read_text()))  # gone before the reply
+    await asyncio.to_thread(until, lambda: not lives(int(child.read_text())), "the child ended")
+    # and nothing is left of it, not even an exit code that nobody asks for
+    await asyncio.to_thread(until, lambda: psutil.Process(responder.pid).children() == [], "no child is left")
+    asking.cancel()
+
+
+@linux
+async def test_what_is_meant_to_stay_is_started_without_the_mark(cli: CommandLine, kind: str) -> None:
+    script = f"env -u AJ_RUN {AWAY} while [ ! -s child ]; do :; done"
+    told(cli.start("exec", kind, "--", "sh", "-c", f"exec > /dev/null; {script}"), "serving")
+    for _ in range(2):
+        _, reply = await ask(cli.url, kind, b"")
+        assert reply.kind == "success"
+    pid = int((cli.folder / "child").read_text())
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+@linux
+async def test_a_command_that_ends_ends_nothing_of_another(cli: CommandLine, kind: str) -> None:
+    script = f"read n; if [ $n = 1 ]; then {AWAY} sleep 2; kill -0 $(cat child) && echo lives; fi"
+    told(cli.start("exec", kind, "--", "sh", "-c", script), "serving")
+    long = asyncio.create_task(ask(cli.url, kind, b"1\n"))
+    await asyncio.to_thread(until, (cli.folder / "child").exists, "the child began")
+    for _ in range(3):
+        _, reply = await ask(cli.url, kind, b"2\n")
+        assert reply.kind == "success"
+    _, reply = await long
+    assert reply.body == b"lives\n"
 
 
 async def test_term_lets_commands_finish(cli: CommandLine, kind: str) -> None:
@@ -119,7 +241,9 @@ def test_a_prefix_serves_bridges_that_use_it(cli: CommandLine, kind: str) -> Non
         (("t", "--", "/no/such/command"), 2, "there is no command /no/such/command"),
         (("a.b", "--", "cat"), 2, "'a.b' is not a legal name"),
         (("t",), 2, "CMD"),
-        (("t", "--kill-after", "soon", "--", "cat"), 2, "duration 'soon'"),
+        (("t", "--kill-after", "soon", "--", "cat"), 2, "--kill-after 'soon'"),
+        (("t", "--max-runtime", "300", "--", "cat"), 2, "--max-runtime '300': has no unit: write it like 300s"),
+        (("t", "--max-runtime", "0s", "--", "cat"), 2, "--max-runtime 0s leaves no time"),
     ],
 )
 def test_what_cannot_be_served_ends_with_2(cli: CommandLine, arguments, code, text) -> None:

@@ -1,16 +1,19 @@
-"""One command run to its end: own session, bounded output, and nothing of its process group left behind."""
+"""One command run to its end: own session, bounded output, and nothing that it started left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
+
+from ajc_bridge.cli.strays import MARK, Strays
 
 STDERR_KEPT: Final = 16_384
 PIPE_SECONDS: Final = 1.0
@@ -99,25 +102,31 @@ async def run_command(
     max_output: int,
     kill_after: float,
     on_signal: Callable[[signal.Signals], None] = lambda _number: None,
+    strays: Strays | None = None,
 ) -> Ended:
     """Run `command` with `stdin`, and return how it ended.
 
     After `seconds` its process group gets TERM, `kill_after` seconds later KILL, and `on_signal` is told of each; the
-    same when this is cancelled, and then the cancellation goes on once the command is gone. Raises `OSError` when it
-    cannot be started.
+    same when this is cancelled, and then the cancellation goes on once the command is gone. `strays` finds what has
+    left that group. Raises `OSError` when it cannot be started.
     """
+    mark = secrets.token_hex(8)
     loop = asyncio.get_running_loop()
-    transport, running = await loop.subprocess_exec(
-        lambda: _Running(max_output),
-        *command,
-        env=dict(environment),
-        start_new_session=True,
-    )
+    with contextlib.nullcontext(set[int]()) if strays is None else strays.starting() as leaders:
+        transport, running = await loop.subprocess_exec(
+            lambda: _Running(max_output),
+            *command,
+            env={**environment, MARK: mark},
+            start_new_session=True,
+        )
+        leaders.add(transport.get_pid())
     try:
         _feed(transport, stdin)
         late = not await _within(running.exited, seconds)
         if late:
             await _end(running, kill_after, on_signal)
+        if strays is not None:
+            await strays.end(transport.get_pid(), mark)
         await _within(running.drained, PIPE_SECONDS)  # somebody outside of the group may hold the pipes: not waited for
         code = transport.get_returncode()
         assert code is not None
@@ -125,6 +134,8 @@ async def run_command(
     except asyncio.CancelledError:
         if not running.exited.done():
             await asyncio.shield(asyncio.ensure_future(_end(running, kill_after, on_signal)))
+        if strays is not None:
+            await asyncio.shield(asyncio.ensure_future(strays.end(transport.get_pid(), mark)))
         raise
     finally:
         if not running.exited.done():
