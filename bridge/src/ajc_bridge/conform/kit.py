@@ -127,11 +127,11 @@ class _Run:
                 if check.when == "alone" and not any(isinstance(one, Broken) for one in self._results[check.rule]):
                     await self._together([check])
         await self._together([check for check in checks if check.when == "last"])
-        for rule, stage in STAGES:
-            if rule in self._results:
-                if self._life.program is not None and rule.number != 35:  # noqa: PLR2004  (EXEC-35 starts nothing itself)
+        for stage in STAGES:
+            if stage.rule in self._results:
+                if stage.on_a_running_command:
                     await self._alive()
-                await self._tried(rule, stage(self._life))
+                await self._tried(stage.rule, stage.run(self._life))
         return [verdict_of(rule, self._results[rule], self._seconds[rule]) for rule in self._rules]
 
     async def _serving(self) -> None:

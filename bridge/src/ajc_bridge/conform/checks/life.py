@@ -138,8 +138,20 @@ def _state(command: Program) -> str:
     )
 
 
-STAGES: Final[tuple[tuple[Rule, Callable[[Life], Awaitable[str | None]]], ...]] = (
-    (BY_NAME["EXEC-34"], drains),
-    (BY_NAME["EXEC-36"], serves_again),
-    (BY_NAME["EXEC-35"], comes_back),
+class Stage(msgspec.Struct, frozen=True):
+    """One of these checks, in its turn.
+
+    `on_a_running_command`: it needs the command alive, so one that has ended is started again first. A stage without
+    this takes the command as the stage before has left it: it is itself about what the command lives through.
+    """
+
+    rule: Rule
+    run: Callable[[Life], Awaitable[str | None]]
+    on_a_running_command: bool = True
+
+
+STAGES: Final = (
+    Stage(BY_NAME["EXEC-34"], drains),
+    Stage(BY_NAME["EXEC-36"], serves_again),
+    Stage(BY_NAME["EXEC-35"], comes_back, on_a_running_command=False),
 )
