@@ -10,6 +10,8 @@ from command_line import CommandLine
 from ajc.client import connect
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
+from ajc.headers import encode_headers
+from ajc.subjects import delay_fire_subject, delay_schedule_subject
 
 
 def findings(cli: CommandLine, code: int) -> dict[str, tuple[str, str, str]]:
@@ -102,6 +104,25 @@ async def test_queues_that_go_made_and_orphans_are_found(own_server, tmp_path) -
     assert ("queue GO", "wrong", "1 items reached max deliver (1) and are never delivered again") in told
     assert any(subject == "queue BARE" and verdict == "wrong" for subject, verdict, _ in told)
     assert any(subject == "queue GOOD" and "nobody takes tasks" in text for subject, _, text in told)
+
+
+async def test_due_items_that_find_no_room_are_told(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    cli.ok("queue", "add", "FULL", "--max-entries", "1")
+    async with connect(own_server.url) as client:
+        await client.connection.stored("CHORIA_AJ.Q.FULL.x", b"{}")
+        for task_id in ("y", "z"):
+            target = delay_fire_subject("FULL", task_id)
+            headers = {"Nats-Schedule": "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target": target}
+            subject = delay_schedule_subject("FULL", task_id)
+            await client.connection.stored(subject, b"{}", headers=encode_headers(headers))
+        while (await client.connection.api("STREAM.INFO.CHORIA_AJ_DELAY", {"subjects_filter": "CHORIA_AJ.D.F.>"}))[
+            "state"
+        ].get("num_subjects") != 2:
+            await asyncio.sleep(0.05)
+    done = await asyncio.to_thread(cli, "doctor", "--json")
+    (told,) = [one["text"] for one in json.loads(done.out)["findings"] if "entries" in one["text"]]
+    assert told == "holds 1 of 1 entries; then reject; 2 retries or parked items that are due wait for room"
 
 
 async def test_responders_that_say_what_they_serve_are_shown(cli: CommandLine, kind: str) -> None:

@@ -96,6 +96,7 @@ QUEUES = (
     "Priority: two queues with weights 3:1 under load get about 3:1 of the slots; changed by SIGHUP",
     "Several queues in one process",
     "Several bridges serve one queue",
+    "A queue that producers keep full: items whose time has come are put into it all the same",
     "Retries, parking and waits hold no slot",
     "10,000 tasks waiting for a retry leave the queue's other tasks at full speed",
 )

@@ -139,7 +139,7 @@ class Daemon:
             group.start_soon(serving.keep_bound)
             group.start_soon(serving.watch)
             group.start_soon(serving.rescue)
-            group.start_soon(serving.tidy)
+            group.start_soon(serving.upkeep)
             group.start_soon(self._following.run, connection, serving)
             await self._stop.event.wait()
             group.cancel_scope.cancel()

@@ -15,11 +15,11 @@ from ajc.queue import QueueInfo
 from ajc.stream_config import Change
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
-from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, RemainsCleared, Trouble
+from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
-from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
+from ajc_bridge.jetstream.upkeep import Upkeep
 from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
@@ -31,7 +31,6 @@ from ajc_bridge.served_queue import ServedQueue, abandon, drain
 LOOK_SECONDS: Final = 10.0
 LOOK_AGAIN_SECONDS: Final = 2.0
 """While a queue that is served does not answer."""
-TIDY_SECONDS: Final = 15.0
 
 
 class Serving:
@@ -58,8 +57,8 @@ class Serving:
         self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
         self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
-        self._may_be_back = asyncio.Event()
-        self._may_be_back.set()
+        self._upkeep = Upkeep(connection, ports.journal, self._infos, may_put=config.bridge.create)
+        self.upkeep = self._upkeep.run
 
     @property
     def begun(self) -> bool:
@@ -71,6 +70,9 @@ class Serving:
         """Items that are being worked on, all queues together."""
         return sum(served.running for served in self._all())
 
+    def _infos(self) -> list[QueueInfo]:
+        return [served.info for served in self._served.values()]
+
     def _all(self) -> list[ServedQueue]:
         return [*self._served.values(), *self._leaving]
 
@@ -80,7 +82,7 @@ class Serving:
 
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
-        self._may_be_back.set()
+        self._upkeep.reconnected()
 
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""
@@ -253,24 +255,6 @@ class Serving:
                 self._ports.journal.note(Trouble("rescue", str(error)))
             spare = self._share.busy * 2 <= self.config.bridge.concurrency
             await anyio.sleep(look_again_in(seen, spare=spare))
-
-    async def tidy(self) -> None:
-        """Remove what a killed server brought back: once at the start and after each reconnect, until cancelled."""
-        while True:
-            await self._may_be_back.wait()
-            self._may_be_back.clear()
-            await anyio.sleep(TIDY_SECONDS)  # the server has taken up its own work again by then
-            for name in list(self._served):
-                try:
-                    removed = await Remains(self._connection, name).clear()
-                except Unavailable:
-                    self._may_be_back.set()  # looked at again
-                    continue
-                except AjcError as error:
-                    self._ports.journal.note(Trouble(f"queue {name}", str(error)))
-                    continue
-                if removed:
-                    self._ports.journal.note(RemainsCleared(name, removed))
 
     async def apply(self, config: Config) -> None:
         """Take up a new configuration: weights, limits, backoff, retention, the number of slots.

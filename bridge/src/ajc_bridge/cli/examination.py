@@ -29,7 +29,7 @@ from ajc.subjects import (
     task_subject,
 )
 from ajc.topology import list_queues, read_queue
-from ajc_bridge.cli.queue_look import own_policies, unknown_policy
+from ajc_bridge.cli.queue_look import due, own_policies, unknown_policy
 from ajc_bridge.mends import ENABLE_JETSTREAM
 
 OLDEST: Final = (2, 12)
@@ -176,11 +176,16 @@ async def _queues(connection: Connection) -> list[Finding]:
                 Finding("wrong", f"queue {name}", str(error), f"`ajc-bridge queue add {name}` makes what is missing")
             )
         else:
-            findings += _queue(info, int(consumer.get("num_waiting") or 0), policies)
+            held_up = await due(connection, name) if _nearly_full(info) else 0
+            findings += _queue(info, int(consumer.get("num_waiting") or 0), policies, held_up)
     return findings
 
 
-def _queue(info: QueueInfo, pulls: int, policies: Iterable[str]) -> Iterator[Finding]:
+def _nearly_full(info: QueueInfo) -> bool:
+    return info.max_entries > 0 and info.messages > info.max_entries * MUCH
+
+
+def _queue(info: QueueInfo, pulls: int, policies: Iterable[str], held_up: int) -> Iterator[Finding]:
     name = f"queue {info.name}"
     before = True
     if not info.delayed_items:
@@ -192,8 +197,9 @@ def _queue(info: QueueInfo, pulls: int, policies: Iterable[str]) -> Iterator[Fin
         text = f"{info.stranded} items reached max deliver ({info.max_deliver}) and are never delivered again"
         yield Finding("wrong", name, text, "a running bridge finds and settles them; is one running?")
         before = False
-    if info.max_entries and info.messages > info.max_entries * MUCH:
+    if _nearly_full(info):
         text = f"holds {info.messages} of {info.max_entries} entries; then {info.when_full}"
+        text += f"; {held_up} retries or parked items that are due wait for room" if held_up else ""
         yield Finding("note", name, text, "more bridges or responders, or a larger max_entries")
         before = False
     policy = unknown_policy(info.backoff, policies)

@@ -25,6 +25,8 @@ from ajc_bridge.happenings.process import (
     Trouble,
 )
 from ajc_bridge.happenings.queues import (
+    DueItemHeldUp,
+    DueItemPut,
     Pulled,
     PullFailed,
     QueueBound,
@@ -70,6 +72,8 @@ __all__ = [
     "Disconnected",
     "Drained",
     "Draining",
+    "DueItemHeldUp",
+    "DueItemPut",
     "FastPathUnavailable",
     "HttpListening",
     "ItemDropped",

@@ -69,3 +69,20 @@ class RemainsCleared(Detail, frozen=True, gc=False):
     action: ClassVar[str] = "queue.remains_cleared"
     queue: str
     messages: int
+
+
+class DueItemHeldUp(Detail, frozen=True, gc=False):
+    """An item whose time has come does not come into its queue, which others keep full; since `seen_ns` at least."""
+
+    action: ClassVar[str] = "queue.due_item_held_up"
+    queue: str
+    task_id: str
+    seen_ns: int
+
+
+class DueItemPut(Detail, frozen=True, gc=False):
+    """The bridge itself has put an item that was held up into its queue."""
+
+    action: ClassVar[str] = "queue.due_item_put"
+    queue: str
+    task_id: str

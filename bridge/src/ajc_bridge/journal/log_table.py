@@ -42,6 +42,8 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.Draining: Line("info", "draining: no further task is taken"),
     happened.Drained: Line("info", "drained"),
     happened.Stopped: Line("info", "stopped"),
+    happened.DueItemHeldUp: Line("warn", "queue is full: an item whose time has come finds no room", 1),
+    happened.DueItemPut: Line("debug", "item that was held up is in its queue"),
     happened.RemainsCleared: Line("info", "removed what a killed server had brought back"),
     happened.ConnectFailed: Line("warn", "cannot connect to NATS; trying again", 2),
     happened.NotPrepared: Line("warn", "the server is not ready for a bridge; trying again", 1),

@@ -55,6 +55,12 @@ METRICS: Final[dict[str, MetricDefinition]] = {
     "ajc_bridge_rescued_total": MetricDefinition(
         "counter", ("queue", "reason"), "Tasks found without an item that would bring them back"
     ),
+    "ajc_bridge_due_items_held_up_total": MetricDefinition(
+        "counter", ("queue",), "Items whose time had come and that found no room in a full queue, as far as looked at"
+    ),
+    "ajc_bridge_due_items_put_total": MetricDefinition(
+        "counter", ("queue",), "Of those, items that this bridge itself has put into the queue"
+    ),
     "ajc_bridge_dispatch_seconds": MetricDefinition("histogram", (), "From the item's arrival to the request"),
     "ajc_bridge_handler_seconds": MetricDefinition(
         "histogram", (), "From the request to the reply, or to the end of the wait"

@@ -130,6 +130,8 @@ class Metrics(Collector):
             happened.BeatIgnored: count("ajc_bridge_beats_total", "kind"),
             happened.RetryAfterIgnored: count("ajc_bridge_retry_after_ignored_total"),
             happened.Rescued: count("ajc_bridge_rescued_total", "queue", "reason"),
+            happened.DueItemHeldUp: count("ajc_bridge_due_items_held_up_total", "queue"),
+            happened.DueItemPut: count("ajc_bridge_due_items_put_total", "queue"),
             happened.LeaseLost: count("ajc_bridge_leases_lost_total", "queue"),
             happened.SlotsChanged: self._slots_changed,
             happened.Connected: self._is_connected,
