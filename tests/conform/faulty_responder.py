@@ -343,6 +343,9 @@ class FaultyResponder:
         self.connection.publish(reply, body, headers=block)
         if self.fault == "replies twice":
             self.connection.publish(reply, body, headers=block)
+        if self.fault == "floods":
+            for _ in range(3_000):
+                self.connection.publish(reply, body, headers=block)
 
     def _described(self, verb: str) -> Callable[[Message], None]:
         def asked(message: Message) -> None:

@@ -141,27 +141,63 @@ async def test_the_highest_level_is_the_one_below_the_first_failure(server: Any)
     assert json.loads(done.out)["highest_level"] == "L0"
 
 
-async def test_nobody_there_is_a_failure_in_clear_words(server: Any) -> None:
-    done = await run("nobody:here", "--server", server.url, "--only", "EXEC-10", "--wait", "100ms")
-    assert done.code == 1
-    assert "nobody serves nobody:here:echo (503)" in done.out
-    assert "says nothing of a level" in done.out
+async def test_nobody_there_is_told_once_and_nothing_is_tried(server: Any, tmp_path: Path) -> None:
+    junit = tmp_path / "conform.xml"
+    here = ("nobody:here", "--server", server.url, "--level", "L3", "--wait", "100ms")
+    began = asyncio.get_running_loop().time()
+    done, document = await asyncio.gather(run(*here, "--junit", junit), run(*here, "--json"))
+    assert asyncio.get_running_loop().time() - began < 25  # rule by rule it would be minutes
+    assert (done.code, document.code) == (1, 1)
+    assert done.out.count("nobody serves") == 1
+    *rules, given_up, summary = done.out.splitlines()
+    assert given_up == "Given up: nobody serves nobody:here:echo (503) within 0.1 s."
+    assert len(rules) > 20
+    assert {line.split()[2] for line in rules} == {"untried"}
+    assert summary.endswith(f"0 not applicable, {len(rules)} not tried. No level passed.")
+    told = json.loads(document.out)
+    assert set(document.outcomes.values()) == {"not tried"}
+    assert (told["ok"], told["highest_level"], told["gave_up"]) == (False, None, given_up[10:-1])
+    suite = ET.parse(junit).getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("failures"), suite.get("errors")) == ("0", str(len(rules)))
+    assert {error.get("message") for error in suite.iter("error")} == {told["gave_up"]}
 
 
 async def test_a_command_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     command = f"{sys.executable} -c 'import sys; sys.exit(\"no configuration\")'"
-    done = await run("conform", "--only", "EXEC-36", "--start", command)
+    began = asyncio.get_running_loop().time()
+    done = await run("conform", "--level", "L3", "--start", command)
+    assert asyncio.get_running_loop().time() - began < 20  # and it waits for no time-out
     assert done.code == 1
-    assert "the command has ended: exit code 1" in done.out
+    assert "Given up: the command ended by itself (exit code 1), and nobody serves conform:echo (503).\n" in done.out
     assert "the command ended by itself (exit code 1); its last words:\nno configuration" in done.err
 
 
 async def test_a_command_that_serves_nothing_is_told_with_its_last_words() -> None:
-    command = f"{sys.executable} -uc 'import time; print(\"permission denied\"); time.sleep(60)'"
-    done = await run("conform", "--only", "EXEC-10", "--start", command, "--wait", "2s")
+    command = f"{sys.executable} -uc 'import time; print(\"permission denied\"); time.sleep(600)'"
+    began = asyncio.get_running_loop().time()
+    done = await run("conform", "--level", "L3", "--start", command, "--wait", "2s")
+    assert asyncio.get_running_loop().time() - began < 20
     assert done.code == 1
-    assert "expected  a subscription to ajc.exec.conform:echo" in done.out
+    assert "Given up: nobody serves conform:echo (503) within 2 s.\n" in done.out
     assert "the command runs, but nobody serves conform:echo; its last words:\npermission denied" in done.err
+
+
+async def test_of_much_that_a_command_writes_the_end_is_kept_and_told() -> None:
+    lines = "for line in range(500_000): print(line)"
+    done = await run("conform", "--only", "EXEC-10", "--start", f"{sys.executable} -c '{lines}'")
+    *_, head, last = done.err.partition("its last words:\n")
+    assert head
+    assert last.splitlines() == ["... (the end of 3,388,890 bytes)", *map(str, range(499_990, 500_000))]
+
+
+@pytest.mark.slow
+async def test_a_command_that_serves_no_more_fails_its_rule_and_the_rest_is_not_tried(tmp_path: Path) -> None:
+    here = ("--start", start("starts only once", tmp_path), "--json")
+    done = await run("conform", "--only", "EXEC-34", "--only", "EXEC-36", "--only", "EXEC-35", *here)
+    assert done.outcomes == {"EXEC-34": "passed", "EXEC-35": "not tried", "EXEC-36": "failed"}
+    assert done.code == 1
+    assert "the command ended by itself (exit code 1); its last words:\nserving\nthere is a lock" in done.err
 
 
 async def test_what_ended_the_command_first_is_told_and_not_what_it_said_when_started_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kit_world import against, failed
 
 from ajc_bridge.conform import player
+from ajc_bridge.conform.report import as_document, as_text
 from ajc_bridge.conform.rules import BY_NAME, RULES, Level, rules_for
 
 _AT_ONCE = 4
@@ -133,6 +134,23 @@ async def test_what_is_not_served_fails_each_rule_that_needs_it(server: Any) -> 
     report = await against(server.url, "serves echo alone", "L3", *rules)
     assert failed(report) == rules
     assert all("nobody serves conform:" in one.seen for one in report.verdicts)
+
+
+async def test_what_is_sent_without_end_is_counted_and_not_kept(server: Any) -> None:
+    report = await against(server.url, "floods", "L0", "EXEC-9", "EXEC-10")
+    assert "EXEC-9" in failed(report)
+    assert report.unkept > 3_000
+    assert f"{report.unkept:,} messages of the responder were counted only" in as_text(report)
+    assert as_document(report)["messages_not_kept"] == report.unkept
+
+
+async def test_a_few_large_replies_are_no_more_kept_than_many_small_ones(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "BYTES_KEPT", 100)
+    report = await against(server.url, "replies twice", "L0", "EXEC-9", "EXEC-10")
+    assert failed(report) == {"EXEC-9"}  # six bodies of a few bytes
+    assert report.unkept > 0  # 256 bytes and more
 
 
 async def test_two_right_responders_do_not_disturb_each_other(server: Any) -> None:

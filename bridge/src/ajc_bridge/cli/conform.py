@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +42,10 @@ def conform(
     only: Annotated[list[str] | None, typer.Option(metavar="EXEC-n", help="this rule only; may be repeated")] = None,
     prefix: Annotated[str, typer.Option(metavar="SUBJECT", help="the bridge's exec.prefix")] = "ajc.exec",
     wait: Annotated[
-        str, typer.Option(metavar="DURATION", help="until it serves [default: 30s with --start, else 1s]")
+        str,
+        typer.Option(
+            metavar="DURATION", help="until it serves, else nothing is tried [default: 30s with --start, else 1s]"
+        ),
     ] = "",
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="write JUnit XML here")] = None,
     server: Server = None,
@@ -58,7 +60,7 @@ def conform(
       ajc-bridge conform conform --level L3 --start './my-responder' --junit conform.xml
 
     The responder must serve the scripted tasks TYPE:echo, TYPE:fail and so on, which docs/protocol.md lists. A line for
-    each rule: passed, FAILED (with what was sent, expected and seen), or n/a (with the reason).
+    each rule: passed, FAILED (with what was sent, expected and seen), n/a (with the reason), or untried: nobody served.
 
     \b
     Level   Asks for
@@ -74,7 +76,7 @@ def conform(
     \b
     Exit code   Meaning
       0         no rule failed
-      1         a rule failed
+      1         a rule failed, or was not tried since nobody served
       2         usage
       5         no connection
 
@@ -95,7 +97,7 @@ def conform(
         print_json(as_document(report))
     else:
         sys.stdout.write(as_text(report))
-    if report.failed:
+    if not report.ok:
         raise typer.Exit(FAILED)
 
 
@@ -135,8 +137,7 @@ def _examined(
         program = None
         if command:
             environment["NATS_URL"] = ",".join(options.servers)
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ajc-conform-")))
-            program = Program(command, environment, folder / "output")
+            program = Program(command, environment)
             stack.callback(program.kill)
         setup = Setup(
             family=family,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Final
 from xml.etree import ElementTree as ET
 
@@ -13,7 +14,7 @@ _illegal: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 def as_junit(report: Report) -> bytes:
     """Return the document, UTF-8, with its declaration."""
-    counts = {"failed": 0, "not applicable": 0, "passed": 0}
+    counts = Counter[str]()
     suite = ET.Element("testsuite")
     for verdict in report.verdicts:
         counts[verdict.outcome] += 1
@@ -29,6 +30,8 @@ def as_junit(report: Report) -> bytes:
             failure.text = _legal(f"sent {verdict.sent}\nexpected {verdict.expected}\nseen {verdict.seen}")
         elif verdict.outcome == "not applicable":
             ET.SubElement(case, "skipped", message=_legal(verdict.reason))
+        elif verdict.outcome == "not tried":
+            ET.SubElement(case, "error", message=_legal(report.gave_up))
         elif verdict.note:
             ET.SubElement(case, "system-out").text = _legal(verdict.note)
     suite.attrib |= {
@@ -36,7 +39,7 @@ def as_junit(report: Report) -> bytes:
         "tests": str(len(report.verdicts)),
         "failures": str(counts["failed"]),
         "skipped": str(counts["not applicable"]),
-        "errors": "0",
+        "errors": str(counts["not tried"]),
         "time": f"{sum(verdict.seconds for verdict in report.verdicts):.3f}",
     }
     suites = ET.Element("testsuites")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,15 +14,14 @@ from ajc.connection import Connection
 from ajc.errors import Unavailable
 from ajc_bridge.conform.checks import CHECKS
 from ajc_bridge.conform.checks.check import Check
-from ajc_bridge.conform.checks.life import STAGES, Life, Server
+from ajc_bridge.conform.checks.life import STAGES, STARTED_AGAIN, Life, Server
 from ajc_bridge.conform.checks.subscriptions import taken
 from ajc_bridge.conform.player import Player
 from ajc_bridge.conform.program import Program
 from ajc_bridge.conform.rules import BY_NAME, Level, Rule, rules_for
-from ajc_bridge.conform.verdict import Broken, NotApplicable, Verdict, highest_level, verdict_of
+from ajc_bridge.conform.verdict import Broken, NotApplicable, NotTried, Result, Verdict, highest_level, verdict_of
 
 _QUICK: Final = (Level.L0, Level.L1)
-_Result = str | Broken | NotApplicable | None
 _T = TypeVar("_T")
 _LOOK_SECONDS: Final = 0.1
 _LOST_SECONDS: Final = 3.0
@@ -41,19 +41,24 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. `highest`: the highest level that passed, None for none, and when not all rules were tried."""
+    """What was found. `highest`: the highest level that passed, None for none, and when not all rules were asked for.
+
+    `gave_up`: why some rules were not tried, "" when all were; `unkept`: messages of the responder beyond those kept.
+    """
 
     family: str
     prefix: str
     level: str
     highest: str | None
     complete: bool
+    gave_up: str
+    unkept: int
     verdicts: tuple[Verdict, ...]
 
     @property
-    def failed(self) -> bool:
-        """Whether any rule failed."""
-        return any(verdict.outcome == "failed" for verdict in self.verdicts)
+    def ok(self) -> bool:
+        """Whether no rule failed, and all were tried."""
+        return not any(verdict.outcome in ("failed", "not tried") for verdict in self.verdicts)
 
 
 async def examine(options: ConnectOptions, setup: Setup) -> Report:
@@ -78,6 +83,8 @@ async def examine(options: ConnectOptions, setup: Setup) -> Report:
         level=str(setup.level),
         highest=highest and str(highest),
         complete=not setup.only,
+        gave_up=run.gave_up,
+        unkept=player.unkept,
         verdicts=tuple(verdicts),
     )
 
@@ -112,8 +119,9 @@ class _Run:
         self._rules = (
             [BY_NAME[name] for name in BY_NAME if name in setup.only] if setup.only else list(rules_for(setup.level))
         )
-        self._results: dict[Rule, list[_Result]] = {rule: [] for rule in self._rules}
+        self._results: dict[Rule, list[Result]] = {rule: [] for rule in self._rules}
         self._seconds: dict[Rule, float] = dict.fromkeys(self._rules, 0.0)
+        self.gave_up = ""
 
     async def verdicts(self) -> list[Verdict]:
         """Try everything."""
@@ -131,35 +139,44 @@ class _Run:
             if stage.rule in self._results:
                 if stage.on_a_running_command:
                     await self._alive()
-                await self._tried(stage.rule, stage.run(self._life))
+                await self._tried(stage.rule, partial(stage.run, self._life))
         return [verdict_of(rule, self._results[rule], self._seconds[rule]) for rule in self._rules]
 
     async def _serving(self) -> None:
+        """See the responder serve; without that each check would wait for itself, for minutes in all."""
         if self._life.program is not None:
             if self._life.server is None:
                 before = await taken(self._player)
                 self._player.taken_before = before[0].sent.subject if before else ""
             self._player.alone = not self._player.taken_before
-            await self._life.starts()
+            served = await self._life.starts()
         else:
-            await self._life.serves(self._life.wait)
+            served = await self._life.serves(self._life.wait)
+        self.gave_up = "" if served else await self._life.unserved()
 
     async def _alive(self) -> None:
         """Start the command again if it has ended: one rule that it does not keep is not to fail them all."""
-        if self._life.program is not None and self._life.program.code is not None:
-            self._life.program.note_end()
-            await self._life.starts()
+        if self._life.program is None or self._life.program.code is None or self.gave_up:
+            return
+        self._life.program.note_end()
+        self.gave_up = "" if await self._life.starts() else await self._life.unserved()
+        if self.gave_up and STARTED_AGAIN in self._results:
+            expected = f"{self._player.kind('echo')} served within {self._life.wait:g} s"
+            self._results[STARTED_AGAIN].append(Broken("the command again, after it ended", expected, self.gave_up))
 
     async def _together(self, checks: Sequence[Check]) -> None:
         if checks:
             await self._alive()
-            await asyncio.gather(*(self._tried(check.rule, check.run(self._player)) for check in checks))
+            await asyncio.gather(*(self._tried(check.rule, partial(check.run, self._player)) for check in checks))
 
-    async def _tried(self, rule: Rule, work: Awaitable[str | None]) -> None:
+    async def _tried(self, rule: Rule, check: Callable[[], Awaitable[str | None]]) -> None:
+        if self.gave_up:
+            self._results[rule].append(NotTried())
+            return
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            self._results[rule].append(await work)
+            self._results[rule].append(await check())
         except (Broken, NotApplicable) as found:
             self._results[rule].append(found)
         self._seconds[rule] += loop.time() - began

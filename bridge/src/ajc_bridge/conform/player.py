@@ -26,6 +26,10 @@ GRACE_SECONDS: Final = 2.0
 """How long one type may be served later than another."""
 SIGN_SECONDS: Final = 2.0
 """How long a handler may take to start."""
+MESSAGES_KEPT: Final = 1_000
+"""Replies and beats of one request; what comes beyond that is counted only."""
+BYTES_KEPT: Final = 64 << 20
+"""Bytes of bodies of all of them; beyond that only the first reply of each request is kept."""
 _AGAIN_SECONDS: Final = 0.05
 _PROBE_SECONDS: Final = 1.0
 _LONG_WORK: Final = 20.0  # what the checks ask for at once, one after another
@@ -115,6 +119,9 @@ class Player:
         self.taken_before = ""  # a subject that somebody took before the responder was started
         self.exchanges: list[Exchange] = []
         self.asked: Counter[str] = Counter()  # requests for each task
+        self.unkept = 0
+        """How many replies and beats were not kept, as there were too many."""
+        self._bytes = 0
         self._inbox = f"{connection.inbox_prefix}.{secrets.token_hex(8)}."
         self._open: dict[str, Exchange] = {}
         self._silent: set[str] = set()
@@ -218,10 +225,19 @@ class Player:
 
     def _replied(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         exchange = self._open.get(subject.decode("utf-8", "replace").rpartition(".")[2])
-        if exchange is not None:
+        # the first reply is what most rules are about
+        if exchange is not None and (not exchange.replies or self._has_room(exchange, len(body) + len(headers or b""))):
             exchange.note(Reply(self._loop.time(), headers, body, read_reply(headers, body)))
 
-    def _beaten(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+    def _beaten(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         exchange = self._open.get(subject.decode("utf-8", "replace").rpartition(".")[2])
-        if exchange is not None:
+        if exchange is not None and self._has_room(exchange, len(body) + len(headers or b"")):
             exchange.note(Beat(self._loop.time(), body))
+
+    def _has_room(self, exchange: Exchange, size: int) -> bool:
+        """Count a message, and say whether to keep it: a responder may send without end."""
+        if len(exchange.replies) + len(exchange.beats) >= MESSAGES_KEPT or self._bytes + size > BYTES_KEPT:
+            self.unkept += 1
+            return False
+        self._bytes += size
+        return True

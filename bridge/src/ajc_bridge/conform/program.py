@@ -7,25 +7,27 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ajc.errors import InvalidValue
 
 _LOOK_SECONDS: Final = 0.02
 _KILLED_SECONDS: Final = 10.0
-_LAST_BYTES: Final = 8_192
+_READ_SECONDS: Final = 1.0
 _LAST_LINES: Final = 10
+OUTPUT_KEPT: Final = 8_192
+"""Bytes: of what a command writes the newest are kept."""
 
 
 class Program:
-    """One process at a time of the same command, in a process group of its own; what it writes goes to `output`."""
+    """One process at a time of the same command, in a process group of its own; the end of what it writes is kept."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.command = tuple(command)
         self._environment = dict(environment)
-        self._output = output
+        self._output = _Output()
         self._process: subprocess.Popen[bytes] | None = None
         self._told = False
         self.trouble = ""
@@ -39,18 +41,19 @@ class Program:
     def start(self) -> None:
         """Start it. Raises `InvalidValue` when that cannot be done."""
         self._told = False
-        with self._output.open("ab") as output:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603  (the user's own command)
-                    self.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=self._environment,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise InvalidValue("--start", self.command[0], f"cannot be started: {error.strerror}") from None
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  (the user's own command)
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InvalidValue("--start", self.command[0], f"cannot be started: {error.strerror}") from None
+        assert self._process.stdout is not None
+        self._output.follow(self._process.stdout)
 
     def terminate(self) -> None:
         """Send SIGTERM to the process itself, as a container's end does."""
@@ -88,13 +91,48 @@ class Program:
 
     def last_words(self) -> str:
         """Return the end of what it wrote."""
-        try:
-            with self._output.open("rb") as output:
-                output.seek(max(0, output.seek(0, os.SEEK_END) - _LAST_BYTES))  # it may have written any amount
-                text = output.read(_LAST_BYTES).decode("utf-8", "replace")
-        except OSError:
-            return ""
-        return "\n".join(text.rstrip().splitlines()[-_LAST_LINES:])
+        if self.code is not None:
+            self._output.wait(_READ_SECONDS)
+        return self._output.last_lines(_LAST_LINES)
+
+
+class _Output:
+    """Reads what a command writes, as fast as it comes, and keeps the newest bytes of it."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._seen = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, pipe: IO[bytes]) -> None:
+        """Read this pipe from now on, until all who hold it have closed it."""
+        self._thread = threading.Thread(target=self._read, args=(pipe,), name="ajc-conform-output", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the pipe, at most so long: what the command started may hold it."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def last_lines(self, lines: int) -> str:
+        """Return the last lines; where that is not all, the first says of how much they are the end."""
+        with self._lock:
+            text = bytes(self._kept).decode("utf-8", "replace")
+            cut = self._seen > len(self._kept)
+        found = text.rstrip().splitlines()
+        last = found[-lines:]
+        if last and (cut or len(found) > len(last)):
+            last.insert(0, f"... (the end of {self._seen:,} bytes)")
+        return "\n".join(last)
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while data := os.read(pipe.fileno(), 1 << 16):
+                with self._lock:
+                    self._seen += len(data)
+                    self._kept += data
+                    del self._kept[:-OUTPUT_KEPT]
 
 
 def code_words(code: int | None) -> str:

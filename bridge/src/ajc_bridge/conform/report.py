@@ -11,24 +11,31 @@ from ajc_bridge.conform.kit import Report
 from ajc_bridge.conform.rules import MEANING, Level
 from ajc_bridge.conform.verdict import Verdict
 
-_WORDS: Final = {"passed": "passed", "failed": "FAILED", "not applicable": "n/a"}
+_WORDS: Final = {"passed": "passed", "failed": "FAILED", "not applicable": "n/a", "not tried": "untried"}
 _INDENT: Final = " " * 21
 
 
 def as_text(report: Report) -> str:
     """Return a line for each rule, more where there is more to say, and a summary."""
-    return "".join(_lines(verdict) for verdict in report.verdicts) + _summary(report) + "\n"
+    found = "".join(_lines(verdict) for verdict in report.verdicts)
+    if report.gave_up:
+        found += f"Given up: {report.gave_up}.\n"
+    if report.unkept:
+        found += f"{report.unkept:,} messages of the responder were counted only: it sent too many to keep.\n"
+    return found + _summary(report) + "\n"
 
 
 def as_document(report: Report) -> dict[str, Any]:
     """Return the same as one JSON document."""
     return {
-        "ok": not report.failed,
+        "ok": report.ok,
         "family": report.family,
         "prefix": report.prefix,
         "level": report.level,
         "highest_level": report.highest,
         "complete": report.complete,
+        **({"gave_up": report.gave_up} if report.gave_up else {}),
+        **({"messages_not_kept": report.unkept} if report.unkept else {}),
         "rules": [
             {key: value for key, value in msgspec.to_builtins(verdict).items() if value != ""}
             for verdict in report.verdicts
@@ -51,6 +58,8 @@ def _summary(report: Report) -> str:
     rules = len(report.verdicts)
     told = f"{rules} rule{'s' if rules != 1 else ''}: {count['passed']} passed, {count['failed']} failed, "
     told += f"{count['not applicable']} not applicable"
+    if count["not tried"]:
+        told += f", {count['not tried']} not tried"
     if not report.complete:
         return f"{told}. Not all rules were tried: this says nothing of a level."
     if report.highest is None:

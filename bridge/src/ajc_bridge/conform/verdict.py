@@ -9,7 +9,7 @@ import msgspec
 
 from ajc_bridge.conform.rules import Level, Rule
 
-Outcome = Literal["passed", "failed", "not applicable"]
+Outcome = Literal["passed", "failed", "not applicable", "not tried"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +41,16 @@ class NotApplicable(Exception):  # noqa: N818  (likewise)
     """The rule cannot be tried here, and why."""
 
 
-def verdict_of(rule: Rule, results: Iterable[str | Broken | NotApplicable | None], seconds: float) -> Verdict:
-    """Put the results of a rule's checks together: one that failed decides, then one that passed."""
+class NotTried(Exception):  # noqa: N818  (likewise)
+    """The kit has given up, and why."""
+
+
+Result = str | Broken | NotApplicable | NotTried | None
+"""What came of one check: None or a note for a rule that was kept."""
+
+
+def verdict_of(rule: Rule, results: Iterable[Result], seconds: float) -> Verdict:
+    """Put the results of a rule's checks together: the worst decides."""
     found = list(results)
     base = Verdict(rule=rule.name, level=str(rule.level), title=rule.title, outcome="passed", seconds=round(seconds, 3))
     broken = next((one for one in found if isinstance(one, Broken)), None)
@@ -50,6 +58,8 @@ def verdict_of(rule: Rule, results: Iterable[str | Broken | NotApplicable | None
         return msgspec.structs.replace(
             base, outcome="failed", sent=broken.sent, expected=broken.expected, seen=broken.seen
         )
+    if any(isinstance(one, NotTried) for one in found):
+        return msgspec.structs.replace(base, outcome="not tried")
     reasons = [str(one) for one in found if isinstance(one, NotApplicable)]
     notes = "; ".join(one for one in found if isinstance(one, str))
     if len(reasons) == len(found):
@@ -59,7 +69,7 @@ def verdict_of(rule: Rule, results: Iterable[str | Broken | NotApplicable | None
 
 def highest_level(verdicts: Iterable[Verdict], level: Level) -> Level | None:
     """Return the highest level, up to the asked one, that passed with all levels below it; None: not even L0."""
-    failed = {verdict.level for verdict in verdicts if verdict.outcome == "failed"}
+    failed = {verdict.level for verdict in verdicts if verdict.outcome in ("failed", "not tried")}
     kept = None
     for each in level.includes:
         if each in failed:

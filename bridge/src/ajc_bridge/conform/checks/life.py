@@ -70,6 +70,16 @@ class Life(msgspec.Struct, frozen=True):
         finally:
             serving.cancel()
 
+    async def unserved(self) -> str:
+        """Return why nothing can be tried, in words; "" when somebody is there, who may be silent."""
+        kind = self.player.kind("echo")
+        code = self.program.code if self.program is not None else None
+        if not await self.player.gone("echo", 0 if code is None else GRACE_SECONDS):
+            return ""
+        if code is not None:
+            return f"the command ended by itself ({code_words(code)}), and nobody serves {kind} (503)"
+        return f"nobody serves {kind} (503) within {self.wait:g} s"
+
 
 async def drains(life: Life) -> str | None:
     """Send SIGTERM while a handler works: nobody else gets in, the work is answered, the exit code is 0."""
@@ -138,6 +148,10 @@ def _state(command: Program) -> str:
     )
 
 
+STARTED_AGAIN: Final = BY_NAME["EXEC-36"]
+"""The rule that a command does not keep which serves only the first time that it is started."""
+
+
 class Stage(msgspec.Struct, frozen=True):
     """One of these checks, in its turn.
 
@@ -152,6 +166,6 @@ class Stage(msgspec.Struct, frozen=True):
 
 STAGES: Final = (
     Stage(BY_NAME["EXEC-34"], drains),
-    Stage(BY_NAME["EXEC-36"], serves_again),
+    Stage(STARTED_AGAIN, serves_again),
     Stage(BY_NAME["EXEC-35"], comes_back, on_a_running_command=False),
 )
