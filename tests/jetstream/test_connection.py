@@ -230,3 +230,30 @@ def test_the_fast_client_can_be_switched_off(monkeypatch):
     assert fast_client.unavailable() is None
     monkeypatch.setenv("AJC_FAST", "0")
     assert fast_client.unavailable() == "switched off by AJC_FAST=0"
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_close_that_meets_the_end_of_a_try_to_reconnect_ends_it(own_server, connect, monkeypatch, accepted):
+    """asyncio.wait_for loses a cancellation that comes with its answer: then a process never got to its end."""
+    closing: list[asyncio.Task[None]] = []
+    opened = asyncio.open_connection
+
+    async def open_connection(*arguments: Any, **options: Any) -> Any:
+        answered = False
+        try:
+            answer = await opened(*arguments, **options)
+            answered = True
+            return answer
+        finally:
+            if answered == accepted and not closing:
+                closing.append(asyncio.create_task(connection.close()))  # its first step comes before this is noticed
+
+    before = asyncio.all_tasks()
+    connection = await connect(own_server.url)
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
+    own_server.stop()
+    if accepted:
+        own_server.start()
+    await until(lambda: closing and closing[0].done())
+    await until(lambda: asyncio.all_tasks() <= before, 5)
+    assert connection.closed

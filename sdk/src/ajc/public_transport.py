@@ -61,6 +61,7 @@ class PublicTransport:
         self._opening = True
         self._refused = 0
         self._giving_up: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[Any] | None = None
 
     @property
     def max_payload(self) -> int:
@@ -108,6 +109,7 @@ class PublicTransport:
         async def failed(error: Exception) -> None:
             if self._opening:
                 heed_cancellation()
+            self._heed_close()
             if self._opened or self._opening:
                 on_state("error", error)
             if self._opened:
@@ -126,6 +128,9 @@ class PublicTransport:
                 on_state("disconnected", None)
 
         async def reconnected() -> None:
+            if self._closing is not None:
+                await self._client.close()  # it was told to end before, and that was lost
+                return
             self._refused = 0
             on_state("reconnected", None)
 
@@ -177,6 +182,12 @@ class PublicTransport:
         with contextlib.suppress(OSError, nats.errors.Error, AssertionError, TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):  # TLS waits long for the other end
                 await self._client.close()
+
+    def _heed_close(self) -> None:
+        """Cancel again what the close has cancelled, which is trying to reconnect: see `heed_cancellation`."""
+        current = asyncio.current_task()
+        if self._closing not in (None, current) and current is not None and current.cancelling():
+            raise asyncio.CancelledError
 
     def _count_refusal(self, error: Exception, servers: int) -> None:
         """Close for good when every server has refused the credentials twice in a row: they were taken away."""
@@ -260,6 +271,7 @@ class PublicTransport:
                         await self._outgoing.join()
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
+        self._closing = asyncio.current_task()
         if not self.connected:
             fast_client.drop_pending(self._client)
         with contextlib.suppress(OSError, RuntimeError, nats.errors.Error):  # a broken socket is closed all the same
