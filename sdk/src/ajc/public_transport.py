@@ -127,13 +127,6 @@ class PublicTransport:
             if self._opened:
                 on_state("disconnected", None)
 
-        async def reconnected() -> None:
-            if self._closing is not None:
-                await self._client.close()  # it was told to end before, and that was lost
-                return
-            self._refused = 0
-            on_state("reconnected", None)
-
         async def closed() -> None:
             if self._opened:
                 on_state("closed", self._client.last_error)
@@ -145,7 +138,7 @@ class PublicTransport:
                 name=name,
                 error_cb=failed,
                 disconnected_cb=disconnected,
-                reconnected_cb=reconnected,
+                reconnected_cb=self._came_back,
                 closed_cb=closed,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # a float does, the annotation is too narrow
@@ -182,6 +175,13 @@ class PublicTransport:
         with contextlib.suppress(OSError, nats.errors.Error, AssertionError, TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):  # TLS waits long for the other end
                 await self._client.close()
+
+    async def _came_back(self) -> None:
+        if self._closing is not None:
+            await self._client.close()  # it was told to end before, and that was lost
+            return
+        self._refused = 0
+        self._on_state("reconnected", None)
 
     def _heed_close(self) -> None:
         """Cancel again what the close has cancelled, which is trying to reconnect: see `heed_cancellation`."""
