@@ -54,6 +54,7 @@ COUNTING = (
 LEASES = (
     "Lease: renewed while the attempt runs",
     "Lease: a killed bridge's task runs elsewhere after the lease, not the run time",
+    "Lease: one that another tool shortens is kept by as soon as it is seen, and told; nothing runs twice here",
     "Lease: one that has run out here sends no ack",
     "Lease: a queue made by Go has run time = lease = ack_wait, and nothing is renewed beyond it",
     "Effective run time = min(run time, task's deadline - now); the handler's deadline is a margin before its end",

@@ -109,6 +109,33 @@ async def test_a_shorter_lease_runs_nothing_twice(own_server, make_bridge, kind)
         assert not bridge.logs("lease.lost")
 
 
+@row("Lease: one that another tool shortens is kept by as soon as it is seen, and told; nothing runs twice here")
+async def test_a_lease_shortened_by_another_tool_runs_nothing_twice(own_server, make_bridge, kind):
+    config = '[queues.Q]\nlease = "30s"\nmax_run_time = "10m"\nmax_concurrent = -1'
+    bridge = await make_bridge(own_server.url, config).ready()
+    async with world_of(own_server.url, bridge) as world:
+        responder = await world.serve(kind, [None] * 20)
+        tasks = [await world.run(kind, queue="Q") for _ in range(20)]
+        await world.asked(responder, 20)
+        consumer = (await world.consumer("Q"))["config"] | {"ack_wait": 2 * SECOND}
+        request = {"stream_name": "CHORIA_AJ_Q_Q", "config": consumer, "action": "update"}
+        await world.connection.api("CONSUMER.DURABLE.CREATE.CHORIA_AJ_Q_Q.WORKERS", request)
+        await world.until_metric("ajc_bridge_items_came_again_total", 20, queue="Q")
+        assert bridge.logs("item.came_again", queue="Q")
+        line = await bridge.log("queue.lease_shortened", queue="Q")
+        assert (line["level"], line["before_ms"], line["after_ms"]) == ("warn", 30_000, 2_000)
+        settled = bridge.metric("ajc_bridge_items_came_again_total", queue="Q")
+        assert settled >= 20
+        await asyncio.sleep(5)  # two leases and a half
+        assert bridge.metric("ajc_bridge_items_came_again_total", queue="Q") <= settled + 20  # those on their way
+        for request in list(responder.requests):
+            responder.send(request, done())
+        for task in tasks:
+            assert (await world.settled(task, "complete")).tries == 1
+        assert len(responder.requests) == 20
+        assert not bridge.logs("lease.lost")
+
+
 @row("Effective run time = min(run time, task's deadline - now); the handler's deadline is a margin before its end")
 async def test_what_the_handler_is_told_of_its_time(site, kind):
     async with site.world() as world:

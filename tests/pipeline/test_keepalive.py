@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
-from pipeline_world import LEASE_SECONDS, SECOND, Pipe
+from pipeline_world import LEASE_SECONDS, SECOND, Pipe, until
 
 from ajc.errors import StoreError
 from ajc_bridge.decision.policy import QueuePolicy
-from ajc_bridge.happenings import LeaseLost
+from ajc_bridge.happenings import ItemCameAgain, LeaseLost
 from ajc_bridge.pipeline.keepalive import Keepalive
 from ajc_bridge.ports import Lease
 
@@ -161,3 +161,50 @@ async def test_another_lease_time_is_kept_by_from_then_on() -> None:
         lease = await held(pipe, keepalive)
         await asyncio.sleep(30)
         assert not lease.lost
+
+
+async def test_an_item_that_comes_again_too_soon_is_taken_over_and_renewed_at_once() -> None:
+    pipe = Pipe()
+    async with keeping(pipe) as keepalive:
+        lease = await held(pipe, keepalive)
+        await asyncio.sleep(1)
+        again = replace(lease, token="1.2", deliveries=2, until=lease.until + 1)
+        assert keepalive.take_over(again)
+        assert (lease.token, lease.until) == ("1.2", again.until)
+        assert pipe.notes.of(ItemCameAgain) == [ItemCameAgain("Q", "t1", 2)]
+        await until(lambda: len(pipe.line.names("queue.renew")) == 1)
+
+
+@pytest.mark.parametrize("why", ["other item", "other body", "lost", "at its end", "over", "let go", "no renewal"])
+async def test_what_is_not_held_is_not_taken_over(why: str) -> None:
+    pipe = Pipe()
+    policy = replace(THIRTY, renews=why != "no renewal")
+    keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, policy)
+    lease = await held(pipe, keepalive)
+    again = replace(lease, token="1.2", deliveries=2)
+    if why == "other item":
+        again.subject_id = "t2"
+    elif why == "other body":
+        again.body = b"another"
+    elif why == "lost":
+        lease.lost = True
+    elif why == "at its end":
+        lease.until = pipe.server.clock.monotonic() + 0.005
+    elif why == "over":
+        lease.until = pipe.server.clock.monotonic() - 1
+    elif why == "let go":
+        keepalive.release(lease)
+    token = lease.token
+    assert not keepalive.take_over(again)
+    assert lease.token == token
+
+
+async def test_a_shorter_lease_is_kept_by_at_once() -> None:
+    pipe = Pipe()
+    async with keeping(pipe) as keepalive:
+        lease = await held(pipe, keepalive)
+        await asyncio.sleep(5)
+        keepalive.policy = replace(THIRTY, lease_ns=3 * SECOND)
+        assert lease.until == pipe.server.clock.monotonic() + 3
+        await asyncio.sleep(0.1)
+        assert len(pipe.line.names("queue.renew")) == 1

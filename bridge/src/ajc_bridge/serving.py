@@ -15,7 +15,7 @@ from ajc.queue import QueueInfo
 from ajc.stream_config import Change
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
-from ajc_bridge.happenings import QueueBound, QueueConfigured, QueueLost, Trouble
+from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
@@ -220,6 +220,8 @@ class Serving:
         if self._missing.pop(name, None) is not None:
             self._tell_bound(info, created=False)
         self._note_changes(name, changes)
+        if not apply and info.lease_ns < served.info.lease_ns:
+            self._ports.journal.note(LeaseShortened(name, served.info.lease_ns, info.lease_ns))
         served.follow(info, make_policy(info, self.config))
 
     def _config_for(self, name: str) -> Config:

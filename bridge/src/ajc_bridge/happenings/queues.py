@@ -86,3 +86,12 @@ class DueItemPut(Detail, frozen=True, gc=False):
     action: ClassVar[str] = "queue.due_item_put"
     queue: str
     task_id: str
+
+
+class LeaseShortened(Detail, frozen=True, gc=False):
+    """Somebody else has shortened a queue's lease on the server; what ran then may have been delivered elsewhere."""
+
+    action: ClassVar[str] = "queue.lease_shortened"
+    queue: str
+    before_ns: int
+    after_ns: int

@@ -158,6 +158,15 @@ class LeaseLost(Detail, frozen=True, gc=False):
     task_id: str
 
 
+class ItemCameAgain(Detail, frozen=True, gc=False):
+    """The server delivered an item that is being worked on: its lease was shorter there than is known here."""
+
+    action: ClassVar[str] = "item.came_again"
+    queue: str
+    task_id: str
+    deliveries: int
+
+
 class ItemDropped(Detail, frozen=True, gc=False):
     """An item was acknowledged without a run; `reason` says why (no_record, complete, …)."""
 

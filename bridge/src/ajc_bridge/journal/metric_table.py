@@ -52,6 +52,9 @@ METRICS: Final[dict[str, MetricDefinition]] = {
         "counter", (), "Saves refused because somebody else had saved the task"
     ),
     "ajc_bridge_leases_lost_total": MetricDefinition("counter", ("queue",), "Leases that ran out while an attempt ran"),
+    "ajc_bridge_items_came_again_total": MetricDefinition(
+        "counter", ("queue",), "Items delivered again while this bridge worked on them; the attempt went on"
+    ),
     "ajc_bridge_rescued_total": MetricDefinition(
         "counter", ("queue", "reason"), "Tasks found without an item that would bring them back"
     ),

@@ -132,6 +132,7 @@ class Metrics(Collector):
             happened.Rescued: count("ajc_bridge_rescued_total", "queue", "reason"),
             happened.DueItemHeldUp: count("ajc_bridge_due_items_held_up_total", "queue"),
             happened.DueItemPut: count("ajc_bridge_due_items_put_total", "queue"),
+            happened.ItemCameAgain: count("ajc_bridge_items_came_again_total", "queue"),
             happened.LeaseLost: count("ajc_bridge_leases_lost_total", "queue"),
             happened.SlotsChanged: self._slots_changed,
             happened.Connected: self._is_connected,

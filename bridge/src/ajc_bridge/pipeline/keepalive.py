@@ -1,6 +1,7 @@
 """Leases of running attempts: renewed in time, and given up when they ran out here.
 
-That happens to a process that was stopped for a while, and when the server is away.
+That happens to a process that was stopped for a while, and when the server is away. A lease may also be over sooner
+than is known here: somebody has shortened it on the server, or a server that was killed has forgotten a renewal.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import anyio
 
 from ajc.errors import AjcError, Unavailable
 from ajc_bridge.decision.policy import QueuePolicy, renewal_due, renewal_ns
-from ajc_bridge.happenings import LeaseLost
+from ajc_bridge.happenings import ItemCameAgain, LeaseLost
 from ajc_bridge.ports import Clock, Journal, Lease, WorkQueue
 
 _LOOKS_PER_LEASE: Final = 12
 _SHORTEST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 1.0
+_AT_ITS_END: Final = 0.01
+"""A lease with less left is over here as well."""
 
 
 class Keepalive:
@@ -31,6 +34,7 @@ class Keepalive:
         self._journal = journal
         self._leases: dict[int, Lease] = {}
         self._renewing: set[int] = set()
+        self._hurry = False
 
     @property
     def policy(self) -> QueuePolicy:
@@ -39,6 +43,12 @@ class Keepalive:
 
     @policy.setter
     def policy(self, policy: QueuePolicy) -> None:
+        if policy.lease_ns < self._policy.lease_ns:
+            # the server counts by it already, from the last renewal, which may be longer ago
+            until = self._clock.monotonic() + policy.lease_ns / 1e9
+            for lease in self._leases.values():
+                lease.until = min(lease.until, until)
+            self._hurry = True
         self._policy = policy
         self._changed.set()  # the next look may be due before the one that was planned
 
@@ -50,6 +60,23 @@ class Keepalive:
         """Watch it no longer: its item is answered."""
         self._leases.pop(id(lease), None)
 
+    def take_over(self, lease: Lease) -> bool:
+        """Tell whether the item of this delivery is still being worked on here: then that goes on, with this delivery.
+
+        To begin a second time beside the first would be of no use to anybody.
+        """
+        if not self.policy.renews:
+            return False
+        soon = self._clock.monotonic() + _AT_ITS_END
+        for held in self._leases.values():
+            if held.subject_id == lease.subject_id and held.body == lease.body and not held.lost and soon < held.until:
+                held.token, held.until = lease.token, lease.until
+                self._hurry = True
+                self._changed.set()
+                self._journal.note(ItemCameAgain(lease.queue, lease.subject_id, lease.deliveries))
+                return True
+        return False
+
     async def run(self) -> None:
         """Look at all leases again and again, until cancelled."""
         async with anyio.create_task_group() as group:
@@ -59,12 +86,13 @@ class Keepalive:
                     await self._changed.wait()
                 self._changed.clear()
                 policy = self.policy
+                hurry, self._hurry = self._hurry, False
                 every = renewal_ns(policy)
                 for lease in list(self._leases.values()):
                     held = self._held_ns(lease)
                     if held >= policy.lease_ns:
                         self._lost(lease)
-                    elif policy.renews and held > every and id(lease) not in self._renewing:
+                    elif policy.renews and (hurry or held > every) and id(lease) not in self._renewing:
                         self._renewing.add(id(lease))
                         group.start_soon(self._renew, lease)
 
@@ -74,10 +102,8 @@ class Keepalive:
         The server counts a shorter lease from the last renewal, so what was renewed longer ago would be delivered a
         second time. Raises `Unavailable` when a renewal failed.
         """
-        until = self._clock.monotonic() + policy.lease_ns / 1e9
-        for lease in self._leases.values():
-            lease.until = min(lease.until, until)
         self.policy = policy
+        self._hurry = False  # done here, where a failure is noticed
         if not policy.renews:
             return
         held = list(self._leases.values())

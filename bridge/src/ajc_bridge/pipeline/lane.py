@@ -162,6 +162,8 @@ class Lane:
         if self._stopping:
             self._hand_back(lease)
             return
+        if lease.deliveries > 1 and self._keepalive.take_over(lease):
+            return
         reserved = self._reserved > 0
         if reserved:
             self._reserved -= 1
