@@ -178,6 +178,19 @@ async def test_a_scan_reads_each_record_once_in_the_order_of_its_last_change(por
         assert again.malformed
 
 
+async def test_a_scan_tells_the_records_that_the_store_itself_removes_in_time(ports_under_test: Opens) -> None:
+    async with ports_under_test() as world:
+        scan = world.scan()
+        while await scan.next(500):
+            pass
+        kept, limited = make_task(), make_task()
+        await world.store.save(kept.id, kept.encode(), 0)
+        revision = await world.store.save(limited.id, limited.encode(), 0, ttl_ns=3600 * SECOND)
+        assert [record.expires for record in await scan.next(5)] == [False, True]
+        await world.store.save(limited.id, limited.encode(), revision)
+        assert [record.expires for record in await scan.next(5)] == [False]
+
+
 async def test_a_scan_that_begins_anew_reads_all_of_them_again(ports_under_test: Opens) -> None:
     async with ports_under_test() as world:
         task = make_task()

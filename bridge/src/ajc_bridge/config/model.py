@@ -180,7 +180,7 @@ class RetentionConfig(Section):
         None, "tasks whose deadline passed or whose tries are used up", reload=True, example='"30d"'
     )
     terminated: Annotated[Duration, at_least(SECOND)] | None = setting(
-        None, "tasks that a handler or a user ended", reload=True, example='"30d"'
+        None, "tasks that a handler or a cancel ended", reload=True, example='"30d"'
     )
     unreachable: Annotated[Duration, at_least(SECOND)] | None = setting(
         None, "tasks whose dependencies failed", reload=True, example='"30d"'

@@ -59,7 +59,10 @@ class Arrival(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """What the store holds for a task: bytes, revision, the server's time. `task` None: `malformed` says why not."""
+    """What the store holds for a task: bytes, revision, the server's time. `task` None: `malformed` says why not.
+
+    `expires`: the store itself removes it in time; told of records that a scan has read.
+    """
 
     task_id: str
     data: bytes
@@ -67,6 +70,7 @@ class Record(Struct, frozen=True):
     stored_at: Instant
     task: Task | None = None
     malformed: str = ""
+    expires: bool = False
 
 
 class Run(Struct, frozen=True):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ajc import subjects
 from ajc.connection import Connection, Message, Subscription
@@ -28,6 +29,7 @@ from ajc_bridge.ports import Stranded
 
 _LOOKED_AT: Final = 1_000
 _READ_SECONDS: Final = 5.0
+_TTL: Final = b"\r\nNats-TTL:"
 
 
 class JetStreamCensus:
@@ -185,5 +187,9 @@ class JetStreamRecordScan:
         if page:
             self._after = page[-1].revision
         return [
-            make_record(found.last_token, found.data, found.revision, found.stored_at, found.headers) for found in page
+            replace(
+                make_record(found.last_token, found.data, found.revision, found.stored_at, found.headers),
+                expires=_TTL in (found.headers or b""),
+            )
+            for found in page
         ]

@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 import msgspec
 
+from ajc.cancel_by_hand import is_cancelled
 from ajc.errors import Unavailable
 from ajc.failpoint import reach
 from ajc.subjects import is_id
@@ -24,6 +25,7 @@ from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.rescue import GRACE_NS, rescue
 from ajc_bridge.happenings import Rescued, Trouble
 from ajc_bridge.pipeline.admit import make_arrival
+from ajc_bridge.pipeline.retention import CancelledRecords
 from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Census, Lease, Ports, RecordScan, Stranded
 
@@ -138,11 +140,13 @@ class OrphanedTasks:
 
     Unfinished tasks are looked at again with growing pauses. Only so many are remembered: for further ones those go
     that have been known longest and have an item; then the store is read once more from its beginning in time.
+    Cancelled ones that are read on the way are handed on.
     """
 
     def __init__(self, ports: Ports, scan: RecordScan) -> None:
         self._ports = ports
         self._scan = scan
+        self._cancelled = CancelledRecords(ports)
         self._suspects: dict[str, _Suspect] = {}
         self._with_item: dict[str, None] = {}
         self._left_out = False
@@ -162,6 +166,7 @@ class OrphanedTasks:
             read = len(records)
             for record in records:
                 self._remember(record, now)
+                self._hand_on(record, policies)
             if not records and self._left_out and now - self._began >= AGAIN_SECONDS:
                 self._left_out = False
                 self._began = now
@@ -176,7 +181,7 @@ class OrphanedTasks:
             except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon)
                 self._ports.journal.note(Trouble(f"rescue of {task_id}", f"{type(error).__name__}: {error}"))
                 self._suspects[task_id].next_look = now + FIRST_PAUSE
-        return read + len(due)
+        return read + len(due) + await self._cancelled.look(policies)
 
     def _remember(self, record: Record, now: float) -> None:
         task_id = record.task_id
@@ -190,6 +195,21 @@ class OrphanedTasks:
             self._left_out = True
             self._forget(next(iter(self._with_item)))
         self._suspects[task_id] = _Suspect(record.revision, now + self._grace_left(record))
+
+    def _hand_on(self, record: Record, policies: Mapping[str, QueuePolicy]) -> None:
+        """Give a cancelled record to those who know how long it is kept."""
+        task = record.task
+        if task is None or not is_cancelled(task):
+            return
+        policy = policies.get(task.queue)
+        if policy is None:
+            self._not_ours(task.queue)
+        elif not self._cancelled.remember(record, policy):
+            self._left_out = True
+
+    def _not_ours(self, queue: str) -> None:
+        if len(self._elsewhere) < SCAN_BATCH:
+            self._elsewhere.add(queue)
 
     def _forget(self, task_id: str) -> None:
         self._suspects.pop(task_id, None)
@@ -207,8 +227,8 @@ class OrphanedTasks:
         census = censuses.get(task.queue) if task is not None else None
         if record is None or task is None or task.state in FINAL_STATES or policy is None or census is None:
             self._forget(task_id)  # over, or not of a queue of ours
-            if task is not None and policy is None and len(self._elsewhere) < SCAN_BATCH:
-                self._elsewhere.add(task.queue)
+            if task is not None and policy is None:
+                self._not_ours(task.queue)
             return
         now = self._ports.clock.monotonic()
         suspect = self._suspects[task_id]

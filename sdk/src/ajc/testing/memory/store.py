@@ -23,6 +23,7 @@ class _Stored(NamedTuple):
     data: bytes
     revision: int
     at: Instant
+    expires: bool = False
 
 
 class MemoryTaskStore(Generic[R]):
@@ -80,7 +81,7 @@ class MemoryTaskStore(Generic[R]):
     def put(self, task_id: str, body: bytes, *, ttl_ns: int | None = None) -> int:
         """Store as somebody else would, whatever is there."""
         self._revision += 1
-        stored = self._records[task_id] = _Stored(body, self._revision, self._now())
+        stored = self._records[task_id] = _Stored(body, self._revision, self._now(), ttl_ns is not None)
         if ttl_ns is not None:
             seconds = max(1, -(-ttl_ns // _SECOND))  # the server counts whole seconds
             asyncio.get_running_loop().call_later(seconds, self._expire, task_id, stored)
@@ -120,6 +121,7 @@ class MemoryTaskStore(Generic[R]):
             stored_at=stored.at,
             task=task,
             malformed=malformed,
+            expires=stored.expires,
         )
 
     def _expire(self, task_id: str, stored: _Stored) -> None:

@@ -15,7 +15,10 @@ from ajc.task import Task
 
 
 class MemoryRecord(Struct, frozen=True):
-    """What the store holds for a task; `task` None: `malformed` says why it is none."""
+    """What the store holds for a task; `task` None: `malformed` says why it is none.
+
+    `expires`: the store removes it in time.
+    """
 
     task_id: str
     data: bytes
@@ -23,6 +26,7 @@ class MemoryRecord(Struct, frozen=True):
     stored_at: Instant
     task: Task | None = None
     malformed: str = ""
+    expires: bool = False
 
 
 class MemoryLease(Struct, eq=False):
