@@ -21,6 +21,7 @@ from sdk_world import ask, connected, exec_request, serving, unique, until
 import ajc
 from ajc.connection import Connection
 from ajc.exchange import read_reply
+from ajc.instant import Instant
 
 HERE = Path(__file__).parent
 
@@ -109,8 +110,9 @@ async def test_without_the_header_nothing_beats(server: Any) -> None:
         assert seen[before:] == [f"ajc.beat.{own}"]
 
 
-async def test_beats_move_the_deadline_but_never_past_the_tasks_own(server: Any) -> None:
-    """EXEC-20, EXEC-26."""
+@pytest.mark.parametrize("skew", [0, -3600, 3600], ids=["clocks agree", "ours is ahead", "ours is behind"])
+async def test_beats_move_the_deadline_but_never_past_the_tasks_own(server: Any, skew: int) -> None:
+    """EXEC-20, EXEC-21, EXEC-26: by the bridge's clock, which need not agree with this one."""
     app = ajc.Responder(server.url)
     kind = unique("t")
     told: dict[str, Any] = {}
@@ -128,7 +130,9 @@ async def test_beats_move_the_deadline_but_never_past_the_tasks_own(server: Any)
             told["reason"] = attempt.cancel_reason
 
     async with serving(server, app) as connection, beats_of(connection) as (subject, seen):
-        request = exec_request(kind, timeout_ms=800, heartbeat_subject=subject, heartbeat_ms=400)
+        by_the_bridge = Instant.now().plus(int((0.8 + skew) * 1e9))
+        more = {"deadline": by_the_bridge, "heartbeat_subject": subject, "heartbeat_ms": 400}
+        request = exec_request(kind, timeout_ms=800, **more)
         task = ajc.Task.decode(request.body)
         task = task.replace(deadline=request.deadline.plus(int(1.2e9)))  # two seconds after the start
         with pytest.raises(ajc.RequestTimeout):
