@@ -93,7 +93,7 @@ async def test_a_job_longer_than_its_run_time_completes_with_one_try(either_site
         task = await world.run(kind, queue="BEAT")
         await world.asked(responder)
         began = asyncio.get_running_loop().time()
-        taken = world.bridge.metric("ajc_bridge_beats_total", kind="taken")
+        taken = world.bridge.metric("ajc_bridge_heartbeats_total", kind="taken")
         async with beating(world, responder) as request:
             while asyncio.get_running_loop().time() < began + 8:
                 assert (await world.load(task.id)).state == "active"
@@ -103,13 +103,13 @@ async def test_a_job_longer_than_its_run_time_completes_with_one_try(either_site
         assert (found.tries, found.result.data) == (1, b"at last")
         assert len(responder.requests) == 1
         assert world.bridge.logs("lease.lost", task_id=task.id) == []
-        assert world.bridge.metric("ajc_bridge_beats_total", kind="taken") >= taken + 10
+        assert world.bridge.metric("ajc_bridge_heartbeats_total", kind="taken") >= taken + 10
         assert world.states(task.id) == ["active", "complete"]
         # and what comes after that is counted, and changes nothing
-        over = world.bridge.metric("ajc_bridge_beats_total", kind="over")
+        over = world.bridge.metric("ajc_bridge_heartbeats_total", kind="over")
         world.connection.publish(request.header("AJ-Heartbeat-Subject"), b'{"percent": 1}')
-        await world.until_metric("ajc_bridge_beats_total", over + 1, kind="over")
-        assert world.bridge.logs("beat.ignored", kind="over", task_id=task.id)
+        await world.until_metric("ajc_bridge_heartbeats_total", over + 1, kind="over")
+        assert world.bridge.logs("heartbeat.ignored", kind="over", task_id=task.id)
 
 
 @pytest.mark.rule("EXEC-28")
@@ -167,14 +167,14 @@ async def test_junk_is_a_sign_of_life_and_no_progress(site, kind, body):
         responder = await world.serve(kind, [None])
         task = await world.run(kind, queue="BEAT")
         await world.asked(responder)
-        malformed = world.bridge.metric("ajc_bridge_beats_total", kind="malformed")
-        unknown = world.bridge.metric("ajc_bridge_beats_total", kind="unknown")
+        malformed = world.bridge.metric("ajc_bridge_heartbeats_total", kind="malformed")
+        unknown = world.bridge.metric("ajc_bridge_heartbeats_total", kind="unknown")
         subject = responder.last.header("AJ-Heartbeat-Subject")
         for _ in range(50):
             world.connection.publish(subject, body)
             world.connection.publish(subject[:-1] + "!", body)
-        await world.until_metric("ajc_bridge_beats_total", malformed + 50, kind="malformed")
-        await world.until_metric("ajc_bridge_beats_total", unknown + 50, kind="unknown")
+        await world.until_metric("ajc_bridge_heartbeats_total", malformed + 50, kind="malformed")
+        await world.until_metric("ajc_bridge_heartbeats_total", unknown + 50, kind="unknown")
         responder.send(responder.last, done())
         assert (await world.settled(task, "complete")).tries == 1
 

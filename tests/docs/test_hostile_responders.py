@@ -124,7 +124,8 @@ async def test_with_its_documented_rights_a_responder_serves_beats_hears_cancels
         task = await enqueue()
         request = await responder.asked()
         await responder.say(header(request, "AJ-Heartbeat-Subject"), b'{"percent": 50}')
-        await until(lambda: bridge.metric("ajc_bridge_beats_total", kind="taken") == 1, SECONDS, "no beat was taken")
+        taken = "ajc_bridge_heartbeats_total"
+        await until(lambda: bridge.metric(taken, kind="taken") == 1, SECONDS, "no heartbeat was taken")
         await admin.say(f"ajc.cancel.{task.id}", b"a test")
         assert (await cancels.asked()).body == b"a test"
         asking = asyncio.ensure_future(admin.connection.request("$SRV.PING", b"", timeout=SECONDS))
@@ -187,7 +188,7 @@ async def test_an_eavesdropper_hears_no_answers_and_beats_for_nobody(roles: str,
         await responder.say((await responder.asked()).reply, b"secret")
         assert (await ended(task)).state == "complete"
         assert [message.subject for message in tap.heard] == ["ajc.exec.email:new"]
-        assert bridge.metric("ajc_bridge_beats_total") == 0
+        assert bridge.metric("ajc_bridge_heartbeats_total") == 0
 
 
 def hostile(*lines: str | bytes, body: bytes = b"") -> tuple[bytes, bytes]:
@@ -244,4 +245,4 @@ async def test_a_hostile_responder_harms_nobody_but_its_own_tasks(roles: str, br
         assert (await ended(good)).state == "complete"
         assert bridge.running
         assert bridge.metric("ajc_bridge_replies_total", kind="duplicate") == 0  # the server let none through
-        assert bridge.metric("ajc_bridge_beats_total", kind="over") >= len(REPLIES)
+        assert bridge.metric("ajc_bridge_heartbeats_total", kind="over") >= len(REPLIES)

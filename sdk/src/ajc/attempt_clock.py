@@ -107,7 +107,7 @@ class AttemptClock:
         try:
             self._connection.publish(attempt.heartbeat_subject, body)
         except AjcError as error:
-            _logger.debug("a beat was not sent: %s", error)
+            _logger.debug("a heartbeat was not sent: %s", error)
         else:
             attempt.beaten(now)
 

@@ -88,11 +88,11 @@ class Responder:
         gets: the `Attempt`, the `Task`, or the payload as a type (a msgspec struct, a dataclass, a pydantic model,
         …), checked. It returns the result: bytes, or any JSON value.
 
-        While it runs the responder beats for it, so that an attempt may last longer than the queue's run time and a
-        responder that is gone is noticed soon. Beats say that the process lives, not that the work gets on: `timeout`
-        (timedelta or seconds) is the most that an attempt may take in all, and with `heartbeat=False` nothing but
-        `attempt.progress` beats. Raises `InvalidName`, `InvalidValue` (a signature that cannot be served),
-        `AlreadyExists`.
+        While it runs the responder sends heartbeats for it, so that an attempt may last longer than the queue's run
+        time and a responder that is gone is noticed soon. They say that the process lives, not that the work gets on:
+        `timeout` (timedelta or seconds) is the most that an attempt may take in all, and with `heartbeat=False`
+        nothing but `attempt.progress` sends any. Raises `InvalidName`, `InvalidValue` (a signature that cannot be
+        served), `AlreadyExists`.
         """
         names = {**sys._getframe(1).f_locals}  # noqa: SLF001  (annotations may name the caller's local classes)
 

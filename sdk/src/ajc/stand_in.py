@@ -57,7 +57,7 @@ class StandIn:
         if self._loop is None:
             loop = self._loop = asyncio.new_event_loop()
             self._awake = asyncio.Event()
-            threading.Thread(target=self._work, args=(loop,), name="ajc-beats", daemon=True).start()
+            threading.Thread(target=self._work, args=(loop,), name="ajc-heartbeats", daemon=True).start()
         self._set()
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class StandIn:
         try:
             loop.run_until_complete(self._look_after_all())
         except Exception:
-            _logger.exception("the thread that beats ended")
+            _logger.exception("the thread that sends heartbeats ended")
         finally:
             self.flying = False
             loop.close()
@@ -129,11 +129,11 @@ class StandIn:
     async def _connect(self) -> Connection | None:
         if not self._warned:
             self._warned = True
-            _logger.warning("a handler blocks the event loop: make it a plain def; a thread beats for it meanwhile")
+            _logger.warning("a handler blocks the event loop: make it a plain def; a thread sends heartbeats meanwhile")
         try:
-            return await Connection.open(self._options, name=f"{self._name} (beats)")
+            return await Connection.open(self._options, name=f"{self._name} (heartbeats)")
         except AjcError as error:
-            _logger.debug("no connection for the beats of a blocked loop: %s", error)
+            _logger.debug("no connection for the heartbeats of a blocked loop: %s", error)
             return None
 
     async def _beat(self, connection: Connection, beating: list[Attempt]) -> None:
@@ -147,7 +147,7 @@ class StandIn:
                     attempt.beaten(now)
             await connection.flush(_FLUSH_SECONDS)
         except AjcError as error:
-            _logger.debug("a beat of a blocked loop was not sent: %s", error)
+            _logger.debug("a heartbeat of a blocked loop was not sent: %s", error)
         finally:
             self.flying = False
 

@@ -64,7 +64,7 @@ class AttemptEnded(Detail, frozen=True, gc=False):
 class AttemptBeaten(Detail, frozen=True, gc=False):
     """A running attempt's responder gave a sign of life, and perhaps told how far it is (`percent`, `message`)."""
 
-    action: ClassVar[str] = "attempt.beaten"
+    action: ClassVar[str] = "attempt.heartbeat"
     queue: str
     type: str
     task_id: str
@@ -136,7 +136,7 @@ class BeatIgnored(Detail, frozen=True, gc=False):
     Malformed is its body alone: it was a sign of life all the same.
     """
 
-    action: ClassVar[str] = "beat.ignored"
+    action: ClassVar[str] = "heartbeat.ignored"
     kind: str
     type: str
     task_id: str

@@ -39,7 +39,7 @@ METRICS: Final[dict[str, MetricDefinition]] = {
     "ajc_bridge_replies_total": MetricDefinition(
         "counter", ("kind",), "Replies that changed nothing, or could not be read: late, duplicate, malformed"
     ),
-    "ajc_bridge_beats_total": MetricDefinition(
+    "ajc_bridge_heartbeats_total": MetricDefinition(
         "counter",
         ("kind",),
         "Heartbeats of responders: taken; malformed (taken, but its progress cannot be read); over (its attempt has "

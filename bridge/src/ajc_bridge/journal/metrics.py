@@ -127,7 +127,7 @@ class Metrics(Collector):
             happened.ItemDropped: self._item_dropped,
             happened.ReplyIgnored: count("ajc_bridge_replies_total", "kind"),
             happened.AttemptBeaten: self._beaten,
-            happened.BeatIgnored: count("ajc_bridge_beats_total", "kind"),
+            happened.BeatIgnored: count("ajc_bridge_heartbeats_total", "kind"),
             happened.RetryAfterIgnored: count("ajc_bridge_retry_after_ignored_total"),
             happened.Rescued: count("ajc_bridge_rescued_total", "queue", "reason"),
             happened.DueItemHeldUp: count("ajc_bridge_due_items_held_up_total", "queue"),
@@ -180,7 +180,7 @@ class Metrics(Collector):
                 self._counts["choria_asyncjobs_handler_error_total"][(detail.queue, label)] += 1
 
     def _beaten(self, _: happened.AttemptBeaten) -> None:
-        self._counts["ajc_bridge_beats_total"][("taken",)] += 1
+        self._counts["ajc_bridge_heartbeats_total"][("taken",)] += 1
 
     def _attempt_cancelled(self, detail: happened.AttemptCancelled) -> None:
         label = self._types.of(detail.type)

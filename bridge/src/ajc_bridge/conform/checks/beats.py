@@ -33,14 +33,14 @@ async def beats_as_often_as_asked(player: Player) -> str | None:
     """Want a first beat early on, and half of the expected ones at least."""
     exchange = await _worked(player)
     count = len(exchange.beats)
-    expected = f"a beat every {BEAT_MS} ms for {_WORK_MS} ms, from the start on"
+    expected = f"a heartbeat every {BEAT_MS} ms for {_WORK_MS} ms, from the start on"
     if not count:
-        raise exchange.broken(expected, "no beat")
+        raise exchange.broken(expected, "no heartbeat")
     first = exchange.beats[0].at - exchange.at
     if first > _GAP_SECONDS:
-        raise exchange.broken(expected, f"the first beat after {first * 1000:.0f} ms")
+        raise exchange.broken(expected, f"the first heartbeat after {first * 1000:.0f} ms")
     if count < _EXPECTED // 2:
-        raise exchange.broken(expected, f"{count} beats where {_EXPECTED} belong")
+        raise exchange.broken(expected, f"{count} heartbeats where {_EXPECTED} belong")
     return None
 
 
@@ -54,8 +54,8 @@ async def beats_while_it_blocks(player: Player) -> str | None:
     longest = max(later - earlier for earlier, later in pairwise(moments))
     if longest > _GAP_SECONDS:
         raise exchange.broken(
-            f"a beat every {BEAT_MS} ms until the reply",
-            f"{len(exchange.beats)} beats, and none for {longest * 1000:.0f} ms",
+            f"a heartbeat every {BEAT_MS} ms until the reply",
+            f"{len(exchange.beats)} heartbeats, and none for {longest * 1000:.0f} ms",
         )
     return None
 
@@ -84,12 +84,13 @@ def _quiet(exchange: Exchange) -> None:
     if not exchange.beats:
         return
     if not exchange.sent.ask.beat_ms:
-        raise exchange.broken("no beat: the request names no subject for them", f"{len(exchange.beats)} beats")
+        seen = f"{len(exchange.beats)} heartbeats"
+        raise exchange.broken("no heartbeat: the request names no subject for them", seen)
     reply = exchange.reply
     late = [beat for beat in exchange.beats if reply is not None and beat.at > reply.at + _ON_ITS_WAY]
     if late and reply is not None:
-        seen = f"{reply_words(exchange, reply)}, and {len(late)} beats after it"
-        raise exchange.broken("no beat after the reply", seen)
+        seen = f"{reply_words(exchange, reply)}, and {len(late)} heartbeats after it"
+        raise exchange.broken("no heartbeat after the reply", seen)
 
 
 @CHECKS.of("EXEC-27")
@@ -104,8 +105,8 @@ async def progress_is_told(player: Player) -> str | None:
     seen = [_progress(beat.body) for beat in exchange.beats if beat.body]
     if seen != _QUARTERS:
         raise exchange.broken(
-            "beats with the percents 25, 50, 75 and 100 and the messages 'quarter 1 of 4' and so on",
-            ", ".join(shown(beat.body) for beat in exchange.beats if beat.body) or "no beat with a body",
+            "heartbeats with the percents 25, 50, 75 and 100 and the messages 'quarter 1 of 4' and so on",
+            ", ".join(shown(beat.body) for beat in exchange.beats if beat.body) or "no heartbeat with a body",
         )
     return None
 

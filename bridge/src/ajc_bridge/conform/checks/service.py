@@ -44,11 +44,11 @@ async def cancelled_work_stops(player: Player) -> str | None:
     if other.reply is None or other.reply.kind != "success":
         raise other.broken("a result: another task was cancelled, not this one")
     late = [beat for beat in cancelled.beats if beat.at > now + _STOP_SECONDS]
-    expected = "no beat, and no result, from a second after the cancel message on"
+    expected = "no heartbeat, and no result, from a second after the cancel message on"
     if cancelled.reply is not None and (cancelled.reply.kind == "success" or cancelled.reply.at > now + _STOP_SECONDS):
         raise cancelled.broken(expected)
     if late:
-        raise cancelled.broken(expected, f"{len(late)} beats after that")
+        raise cancelled.broken(expected, f"{len(late)} heartbeats after that")
     return _should_say(cancelled)
 
 

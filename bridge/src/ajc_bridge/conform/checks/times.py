@@ -116,7 +116,7 @@ async def beats_give_time(player: Player) -> str | None:
     ask = Ask(task="slow", payload=_number(work), timeout_ms=work // 2, beat_ms=_BEAT_MS)
     exchange = await player.watched(ask, work / 1000 + 2.0)
     if exchange.reply is None or exchange.reply.kind != "success":
-        raise exchange.broken(f"a result after {work} ms: each beat gives {ask.timeout_ms} ms from then on")
+        raise exchange.broken(f"a result after {work} ms: each heartbeat gives {ask.timeout_ms} ms from then on")
     return None
 
 
