@@ -118,6 +118,7 @@ TROUBLE = (
     "Connection: starts before the server does",
     "Connection: survives a server restart in the middle of running attempts",
     "Connection: a server that stands still for a while; saves whose answer was lost are read back",
+    "Store: a server without room refuses; nothing is lost or done twice, and work goes on when there is room again",
     "Connection: a full send buffer, slow consumers: a bridge that stood still goes on",
     "Connection: survives a lost pull",
     "Connection: private inbox prefix",
