@@ -40,9 +40,13 @@ async def test_a_store_that_is_full_for_a_while_loses_nothing_and_does_nothing_t
     async with world_of(server.url, bridge) as world, connect(server.url) as client:
         responder = await world.serve(kind, script)
         accepted = []
-        with pytest.raises(StoreError, match=r"resource limits exceeded for account \(10002\)"):
+
+        async def fill() -> None:
             while True:
                 accepted.append(await client.enqueue(kind, "x" * 8_000, queue="Q"))
+
+        with pytest.raises(StoreError, match=r"resource limits exceeded for account \(10002\)"):
+            await fill()
         # tasks of which everything was stored run; their ends find no room
         await until(lambda: held)
         before = list(held)
