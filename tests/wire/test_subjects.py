@@ -103,6 +103,12 @@ def test_every_subject() -> None:
     assert subjects.delay_schedule_subject("Q", "a") == "CHORIA_AJ.D.S.Q.a"
     assert subjects.delay_fire_subject("Q", "a") == "CHORIA_AJ.D.F.Q.a"
     assert subjects.dlq_subject("Q", "a") == "CHORIA_AJ.DLQ.Q.a"
+    assert subjects.items_of("Q") == "CHORIA_AJ.Q.Q.*"
+    assert subjects.schedules_of("Q") == "CHORIA_AJ.D.S.Q.*"
+    assert subjects.schedule_anywhere("a") == "CHORIA_AJ.D.S.*.a"
+    assert subjects.fired_of("Q") == "CHORIA_AJ.D.F.Q.*"
+    assert subjects.fired_anywhere("a") == "CHORIA_AJ.D.F.*.a"
+    assert subjects.dead_letters_of("Q") == "CHORIA_AJ.DLQ.Q.*"
     assert subjects.exec_subject("ajc.exec", "email:new") == "ajc.exec.email:new"
     assert subjects.exec_subject("ajc.exec", "") == "ajc.exec.catchall"
     assert subjects.cancel_subject("a") == "ajc.cancel.a"
@@ -123,6 +129,12 @@ BUILDERS: list[Callable[[str], str]] = [
     lambda name: subjects.delay_fire_subject(name, "a"),
     lambda name: subjects.dlq_subject(name, "a"),
     lambda name: subjects.exec_subject("ajc.exec", name or "."),
+    subjects.items_of,
+    subjects.schedules_of,
+    subjects.schedule_anywhere,
+    subjects.fired_of,
+    subjects.fired_anywhere,
+    subjects.dead_letters_of,
     subjects.cancel_subject,
     lambda name: subjects.beat_subject("b", name),
     lambda name: subjects.beat_subject(name, "a"),

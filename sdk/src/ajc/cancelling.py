@@ -33,9 +33,11 @@ from ajc.subjects import (
     DELAY_STREAM,
     cancel_subject,
     check_id,
+    fired_anywhere,
     is_queue,
     item_subject,
     queue_stream,
+    schedule_anywhere,
     task_subject,
 )
 from ajc.task import Task
@@ -142,9 +144,9 @@ class _Cancel:
         waits = before is not None and before.next_try_at is not None and before.next_try_at > self._now
         pause = _FIRST_LOOK
         while True:
-            scheduled = await self._delete_delayed("S")
+            scheduled = await self._delete_delayed(schedule_anywhere(self._task_id))
             # a fired one may have been copied into its queue already: only the queue's own answer ends the search
-            await self._delete_delayed("F")
+            await self._delete_delayed(fired_anywhere(self._task_id))
             reach("cancel.schedule_gone")
             queued = await self._delete_item(task.queue)
             if scheduled or (queued and not waits) or self._loop.time() >= until:
@@ -152,9 +154,9 @@ class _Cancel:
             await asyncio.sleep(pause)
             pause *= 2
 
-    async def _delete_delayed(self, kind: str) -> bool:
+    async def _delete_delayed(self, anywhere: str) -> bool:
         # of any queue: the task's field need not name the one that its item is in
-        return await delete_last(self._connection, DELAY_STREAM, f"CHORIA_AJ.D.{kind}.*.{self._task_id}")
+        return await delete_last(self._connection, DELAY_STREAM, anywhere)
 
     async def _delete_item(self, queue: str) -> bool:
         """Remove the item from its own queue, else from whichever has it; tell whether there was one."""

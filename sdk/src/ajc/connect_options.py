@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import msgspec
+
+from ajc.errors import Unavailable
 
 
 class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,3 +27,31 @@ class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
     inbox_prefix: str | None = None
     jetstream_domain: str | None = None
     connect_timeout: float = 2.0
+
+
+def without_secrets(server: str) -> str:
+    """Return a server's address as it may be told: without the user and password that it may have."""
+    scheme, separator, rest = server.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def check_files(options: ConnectOptions) -> None:
+    """Raise `Unavailable` for credentials that cannot be read: nats-py looks only once a server asks for them."""
+    for path in (options.creds, options.nkey):
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise Unavailable(f"the credentials cannot be read: {error}") from error
+
+
+def tls_context(options: ConnectOptions) -> ssl.SSLContext | None:
+    """Return what TLS is to be spoken with; None where no option asks for it. Raises `OSError` for its files."""
+    if not (
+        options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)
+    ):
+        return None
+    context = ssl.create_default_context(cafile=options.tls_ca)
+    if options.tls_cert:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context

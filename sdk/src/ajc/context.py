@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ajc.connect_options import ConnectOptions
+from ajc.connect_options import ConnectOptions, without_secrets
 from ajc.errors import InvalidValue, NotFound
 
 DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
@@ -93,11 +93,11 @@ def describe(
     if context is not None:
         return f"context {context}"
     if server:
-        return ", ".join(map(_without_secrets, parse_servers(server, "server")))
+        return ", ".join(map(without_secrets, parse_servers(server, "server")))
     if env.get("NATS_CONTEXT"):
         return f"context {env['NATS_CONTEXT']} ($NATS_CONTEXT)"
     if env.get("NATS_URL"):
-        return ", ".join(map(_without_secrets, parse_servers(env["NATS_URL"], "$NATS_URL"))) + " ($NATS_URL)"
+        return ", ".join(map(without_secrets, parse_servers(env["NATS_URL"], "$NATS_URL"))) + " ($NATS_URL)"
     selected = selected_context(env)
     return f"context {selected} (selected)" if selected else f"{DEFAULT_SERVER} (default)"
 
@@ -180,16 +180,11 @@ def _checked_url(text: str, field: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidValue(field, _without_secrets(url), str(error)) from None
+        raise InvalidValue(field, without_secrets(url), str(error)) from None
     if parts.scheme not in _SCHEMES:
-        raise InvalidValue(field, _without_secrets(url), "the URL starts with nats://, tls://, ws:// or wss://")
+        raise InvalidValue(field, without_secrets(url), "the URL starts with nats://, tls://, ws:// or wss://")
     if not parts.hostname or not url.isprintable() or " " in url:
-        raise InvalidValue(field, _without_secrets(url), "the URL has no usable host name")
+        raise InvalidValue(field, without_secrets(url), "the URL has no usable host name")
     if port is None and parts.scheme in ("nats", "tls"):
         return parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:4222").geturl()
     return url
-
-
-def _without_secrets(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -12,7 +12,7 @@ from ajc.errors import Malformed, MalformedHeaders, MalformedInstant, NotFound
 from ajc.headers import Headers, parse_headers
 from ajc.instant import Instant
 from ajc.stored_message import StoredMessage, last_message, stored_messages
-from ajc.subjects import DLQ_STREAM, DLQ_SUBJECTS, check_queue, dlq_subject
+from ajc.subjects import DLQ_STREAM, DLQ_SUBJECTS, dead_letters_of, dlq_subject
 from ajc.task import Task
 
 _QUEUE_TOKEN: Final = 2
@@ -46,7 +46,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 async def list_dead_letters(connection: Connection, queue: str | None = None) -> AsyncIterator[DeadLetter]:
     """Yield the dead letters of a queue, or all, the oldest first. Raises `Unavailable`. No stream: there are none."""
-    subject = DLQ_SUBJECTS if queue is None else f"CHORIA_AJ.DLQ.{check_queue(queue)}.*"
+    subject = DLQ_SUBJECTS if queue is None else dead_letters_of(queue)
     try:
         async for message in stored_messages(connection, DLQ_STREAM, subject):
             yield _read(message)

@@ -81,3 +81,14 @@ def parse_headers(block: bytes) -> Headers:
     if match is None or match[1] is None:
         return Headers(items=tuple(items))
     return Headers(int(match[1]), (match[2] or "").strip(_BLANKS), tuple(items))
+
+
+def encode_parsed(headers: Mapping[str, str]) -> bytes:
+    """Write headers that nats-py has parsed as a block again; a status that it split off goes back into its line."""
+    rest = dict(headers)
+    status = rest.pop("Status", None)
+    description = rest.pop("Description", "") if status is not None else ""
+    block = encode_headers(rest)
+    if status is None:
+        return block
+    return f"NATS/1.0 {status} {description}".rstrip().encode() + block[len(b"NATS/1.0") :]

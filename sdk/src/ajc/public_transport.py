@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
@@ -15,10 +13,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from ajc import fast_client
-from ajc.connect_options import ConnectOptions
+from ajc.connect_options import ConnectOptions, check_files, tls_context, without_secrets
 from ajc.errors import Closed, Unavailable
 from ajc.fast_client import KeepingClient, KeepingHeaders, RawCallback
-from ajc.headers import encode_headers, parse_headers
+from ajc.headers import encode_parsed, parse_headers
 from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
 
 # nats-py logs what it also reports through its callbacks; here the callbacks count
@@ -98,6 +96,7 @@ class PublicTransport:
         """Connect as `Connection.open` says."""
         self._on_state = on_state
         servers = list(options.servers)
+        names = ", ".join(map(without_secrets, servers))
         connecting = asyncio.current_task()
         cancelled_before = connecting.cancelling() if connecting is not None else 0
 
@@ -118,10 +117,10 @@ class PublicTransport:
                 return  # nats-py also reports what it meets while it closes, and must get to its end
             self._refused += 1
             if _is_refusal(error):
-                raise Closed(f"{_without_secrets(servers)} refuses the connection: {error}") from error
+                raise Closed(f"{names} refuses the connection: {error}") from error
             if not wait_for_server and self._refused >= len(servers):
                 reason = str(error) or "what listens there does not answer as a NATS server"
-                raise Unavailable(f"no NATS server at {_without_secrets(servers)}: {reason}") from error
+                raise Unavailable(f"no NATS server at {names}: {reason}") from error
 
         async def disconnected() -> None:
             if self._opened:
@@ -131,7 +130,7 @@ class PublicTransport:
             if self._opened:
                 on_state("closed", self._client.last_error)
 
-        _check_files(options)
+        check_files(options)
         try:
             await self._client.connect(
                 servers=servers,
@@ -145,7 +144,7 @@ class PublicTransport:
                 connect_timeout=options.connect_timeout,  # type: ignore[arg-type]
                 ping_interval=20,
                 pending_size=OFFLINE_BUFFER,
-                tls=_tls(options),
+                tls=tls_context(options),
                 tls_hostname=options.tls_hostname,
                 tls_handshake_first=options.tls_first,
                 user=options.user,
@@ -164,7 +163,7 @@ class PublicTransport:
             raise Unavailable("creds and nkey need one more package: pip install 'nats-py[nkeys]'") from error
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             await self._discard()
-            raise Unavailable(f"cannot connect to {_without_secrets(servers)}: {error}") from error
+            raise Unavailable(f"cannot connect to {names}: {error}") from error
         self._opened, self._opening = True, False
         self._refused = 0
         self._start()
@@ -288,18 +287,9 @@ class PublicTransport:
 
 
 def _block(headers: dict[str, str] | None) -> bytes | None:
-    """Write nats-py's parsed headers as a block again; a status that it split off goes back into the first line."""
     if isinstance(headers, KeepingHeaders):
         return headers.block
-    if not headers:
-        return None
-    rest = dict(headers)
-    status = rest.pop("Status", None)
-    description = rest.pop("Description", "") if status is not None else ""
-    block = encode_headers(rest)
-    if status is None:
-        return block
-    return f"NATS/1.0 {status} {description}".rstrip().encode() + block[len(b"NATS/1.0") :]
+    return encode_parsed(headers) if headers else None
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -307,28 +297,3 @@ def _is_refusal(error: BaseException) -> bool:
     if "timeout" in text:
         return False  # a server that is too slow has not judged the credentials
     return isinstance(error, nats.errors.AuthorizationError) or any(word in text for word in _REFUSALS)
-
-
-def _without_secrets(servers: list[str]) -> str:
-    return ", ".join(server.rsplit("@", 1)[-1] if "@" in server else server for server in servers)
-
-
-def _check_files(options: ConnectOptions) -> None:
-    """Raise `Unavailable` for credentials that cannot be read: nats-py looks only once a server asks for them."""
-    for path in (options.creds, options.nkey):
-        if path is not None:
-            try:
-                Path(path).read_bytes()
-            except OSError as error:
-                raise Unavailable(f"the credentials cannot be read: {error}") from error
-
-
-def _tls(options: ConnectOptions) -> ssl.SSLContext | None:
-    if not (
-        options.tls_ca or options.tls_cert or options.tls_first or any(s.startswith("tls://") for s in options.servers)
-    ):
-        return None
-    context = ssl.create_default_context(cafile=options.tls_ca)
-    if options.tls_cert:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    return context

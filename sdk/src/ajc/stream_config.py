@@ -24,7 +24,18 @@ from ajc.queue import (
     Queue,
     QueueInfo,
 )
-from ajc.subjects import CONSUMER, DELAY_STREAM, DLQ_STREAM, TASKS_STREAM, queue_of_stream, queue_stream, queue_subjects
+from ajc.subjects import (
+    CONSUMER,
+    DELAY_STREAM,
+    DELAY_SUBJECTS,
+    DLQ_STREAM,
+    DLQ_SUBJECTS,
+    TASK_SUBJECTS,
+    TASKS_STREAM,
+    queue_of_stream,
+    queue_stream,
+    queue_subjects,
+)
 
 Config = dict[str, Any]
 """A configuration object as JetStream's API has it."""
@@ -50,7 +61,7 @@ class Change(msgspec.Struct, frozen=True):
 
 def task_store(*, replicas: int = 1, storage: str = "file", max_age_ns: int = 0, msg_ttl: bool = False) -> Config:
     """Return the task store: as the Go implementation has it, and readable in batches (`allow_direct`)."""
-    config = _stream(TASKS_STREAM, "Choria Async Jobs Tasks", ["CHORIA_AJ.T.*"], replicas=replicas, storage=storage)
+    config = _stream(TASKS_STREAM, "Choria Async Jobs Tasks", [TASK_SUBJECTS], replicas=replicas, storage=storage)
     return config | {
         "max_age": max_age_ns,
         "duplicate_window": _duplicate_window(max_age_ns),
@@ -61,7 +72,7 @@ def task_store(*, replicas: int = 1, storage: str = "file", max_age_ns: int = 0,
 
 def delay_stream(*, replicas: int = 1, storage: str = "file") -> Config:
     """Return the stream of waiting items: a schedule each, which the server turns into a fired item when it is due."""
-    subjects = ["CHORIA_AJ.D.S.*.*", "CHORIA_AJ.D.F.*.*"]
+    subjects = list(DELAY_SUBJECTS)
     config = _stream(DELAY_STREAM, "ajc-bridge waiting items", subjects, replicas=replicas, storage=storage)
     return config | {"retention": "workqueue", "allow_msg_schedules": True}
 
@@ -74,7 +85,7 @@ def dead_letter_stream(
     max_entries: int = DEFAULT_DLQ_MAX_ENTRIES,
 ) -> Config:
     """Return the stream of dead letters: one a task, the oldest go first. 0 means no limit."""
-    config = _stream(DLQ_STREAM, "ajc-bridge dead letters", ["CHORIA_AJ.DLQ.*.*"], replicas=replicas, storage=storage)
+    config = _stream(DLQ_STREAM, "ajc-bridge dead letters", [DLQ_SUBJECTS], replicas=replicas, storage=storage)
     return config | {
         "max_age": max_age_ns,
         "max_msgs": max_entries or -1,

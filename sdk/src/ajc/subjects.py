@@ -21,11 +21,15 @@ CONFIGURATION_BUCKET = "CHORIA_AJ_CONFIGURATION"
 ELECTIONS_BUCKET = "CHORIA_AJ_ELECTIONS"
 
 TASK_SUBJECTS = "CHORIA_AJ.T.*"
-DELAY_SUBJECTS = ("CHORIA_AJ.D.S.*.*", "CHORIA_AJ.D.F.*.*")
+ALL_ITEMS = "CHORIA_AJ.Q.>"
+ALL_SCHEDULES = "CHORIA_AJ.D.S.*.*"
+ALL_FIRED = "CHORIA_AJ.D.F.*.*"
+DELAY_SUBJECTS = (ALL_SCHEDULES, ALL_FIRED)
 DLQ_SUBJECTS = "CHORIA_AJ.DLQ.*.*"
 TASK_EVENTS = "CHORIA_AJ.E.task_state.*"
 ALL_EVENTS = "CHORIA_AJ.E.>"
 CANCEL_SUBJECTS = "ajc.cancel.*"
+BEAT_SUBJECTS = "ajc.beat.*.*"
 
 EXEC_PREFIX = "ajc.exec"
 GO_EXEC_PREFIX = "CHORIA_AJ.H.T"  # where responders written for Go listen
@@ -117,6 +121,11 @@ def item_subject(queue: str, task_id: str) -> str:
     return f"CHORIA_AJ.Q.{check_queue(queue)}.{check_id(task_id)}"
 
 
+def items_of(queue: str) -> str:
+    """Cover the items of a queue, one a task."""
+    return f"CHORIA_AJ.Q.{check_queue(queue)}.*"
+
+
 def item_of_subject(subject: str) -> tuple[str, str]:
     """Queue and task id (the last token, not checked) of an item's subject; both empty when it is none."""
     tokens = subject.split(".")
@@ -128,9 +137,29 @@ def delay_schedule_subject(queue: str, task_id: str) -> str:
     return f"CHORIA_AJ.D.S.{check_queue(queue)}.{check_id(task_id)}"
 
 
+def schedules_of(queue: str) -> str:
+    """Cover the schedules of a queue."""
+    return f"CHORIA_AJ.D.S.{check_queue(queue)}.*"
+
+
+def schedule_anywhere(task_id: str) -> str:
+    """Cover the schedule of a task, whichever queue it is for."""
+    return f"CHORIA_AJ.D.S.*.{check_id(task_id)}"
+
+
 def delay_fire_subject(queue: str, task_id: str) -> str:
     """Where the server puts a waiting item when it is due; the queue's stream sources it from there."""
     return f"CHORIA_AJ.D.F.{check_queue(queue)}.{check_id(task_id)}"
+
+
+def fired_of(queue: str) -> str:
+    """Cover the fired items of a queue."""
+    return f"CHORIA_AJ.D.F.{check_queue(queue)}.*"
+
+
+def fired_anywhere(task_id: str) -> str:
+    """Cover the fired item of a task, whichever queue it is for."""
+    return f"CHORIA_AJ.D.F.*.{check_id(task_id)}"
 
 
 def dlq_subject(queue: str, task_id: str) -> str:
@@ -138,6 +167,11 @@ def dlq_subject(queue: str, task_id: str) -> str:
     if not is_id(task_id):
         task_id = "sha256-" + hashlib.sha256(task_id.encode("utf-8", "replace")).hexdigest()[:16]
     return f"CHORIA_AJ.DLQ.{check_queue(queue)}.{task_id}"
+
+
+def dead_letters_of(queue: str) -> str:
+    """Cover the dead letters of a queue."""
+    return f"CHORIA_AJ.DLQ.{check_queue(queue)}.*"
 
 
 @lru_cache(maxsize=2_048)  # a refused name raises, and is not kept

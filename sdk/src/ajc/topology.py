@@ -29,7 +29,16 @@ from ajc.stream_config import (
     with_direct_reads,
     with_queue_settings,
 )
-from ajc.subjects import CONSUMER, DELAY_STREAM, check_queue, queue_of_stream, queue_stream
+from ajc.subjects import (
+    ALL_ITEMS,
+    CONSUMER,
+    DELAY_STREAM,
+    check_queue,
+    fired_of,
+    queue_of_stream,
+    queue_stream,
+    schedules_of,
+)
 
 _NAME_IN_USE: Final = frozenset({10058, 10148, 10105, 10013})  # streams and consumers that somebody else just made
 _TIMEOUT: Final = 10.0
@@ -127,7 +136,7 @@ async def list_queues(connection: Connection) -> list[str]:
     names: set[str] = set()
     seen = 0
     while True:
-        page = await connection.api("STREAM.NAMES", {"subject": "CHORIA_AJ.Q.>", "offset": seen})
+        page = await connection.api("STREAM.NAMES", {"subject": ALL_ITEMS, "offset": seen})
         streams = page.get("streams") or []
         seen += len(streams)
         names.update(name for stream in streams if (name := queue_of_stream(stream)) is not None)
@@ -166,8 +175,8 @@ async def purge_subject(connection: Connection, stream: str, subject: str) -> in
 
 
 async def _purge_delayed(connection: Connection, name: str) -> int:
-    scheduled = await purge_subject(connection, DELAY_STREAM, f"CHORIA_AJ.D.S.{name}.*")
-    return scheduled + await purge_subject(connection, DELAY_STREAM, f"CHORIA_AJ.D.F.{name}.*")
+    scheduled = await purge_subject(connection, DELAY_STREAM, schedules_of(name))
+    return scheduled + await purge_subject(connection, DELAY_STREAM, fired_of(name))
 
 
 async def _ensure_stream(

@@ -12,6 +12,7 @@ import msgspec
 
 from ajc.connection import Connection
 from ajc.exchange import ExecReply, ReplyKind, read_reply
+from ajc.subjects import BEAT_SUBJECTS
 from ajc_bridge.conform.ask import Ask, Sent, compose
 from ajc_bridge.conform.verdict import Broken
 from ajc_bridge.conform.words import reply_words, sent_words
@@ -133,7 +134,7 @@ class Player:
         """Listen for replies and beats. A beat's last token is its request's: beats elsewhere are found by it, too."""
         player = cls(connection, prefix, family)
         await connection.subscribe_raw(f"{player._inbox}*", player._replied)
-        await connection.subscribe_raw("ajc.beat.*.*", player._beaten)
+        await connection.subscribe_raw(BEAT_SUBJECTS, player._beaten)
         await connection.flush()
         return player
 

@@ -75,7 +75,7 @@ class JetStreamCensus:
         consumer = await self._api(f"CONSUMER.INFO.{self._stream}.{subjects.CONSUMER}", None)
         last = int(consumer["delivered"]["stream_seq"])
         found: dict[int, Stranded] = {}
-        items = f"CHORIA_AJ.Q.{self._queue}.*"
+        items = subjects.items_of(self._queue)
         sequence = 0
         for _ in range(_LOOKED_AT):
             item = await self._item(

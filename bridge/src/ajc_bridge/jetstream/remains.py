@@ -51,7 +51,7 @@ class Remains:
             return 0
         floor = int(info["ack_floor"]["stream_seq"])
         removed = 0
-        async for message in self._messages(self._stream, f"CHORIA_AJ.Q.{self._queue}.*"):
+        async for message in self._messages(self._stream, subjects.items_of(self._queue)):
             if message.revision > floor:
                 break
             removed += await self._remove(self._stream, message.revision)
@@ -64,7 +64,7 @@ class Remains:
             page = await self._api(f"CONSUMER.LIST.{subjects.DELAY_STREAM}", {"offset": offset})
             consumers = page.get("consumers") or []
             for consumer in consumers:
-                if consumer["config"].get("filter_subject") == f"CHORIA_AJ.D.F.{self._queue}.*":
+                if consumer["config"].get("filter_subject") == subjects.fired_of(self._queue):
                     floor = int(consumer["ack_floor"]["stream_seq"])
                     purge = {"filter": consumer["config"]["filter_subject"], "seq": floor + 1}
                     answer = await self._api(f"STREAM.PURGE.{subjects.DELAY_STREAM}", purge)
@@ -76,7 +76,7 @@ class Remains:
     async def _schedules(self) -> int:
         now = Instant.now()
         removed = 0
-        async for message in self._messages(subjects.DELAY_STREAM, f"CHORIA_AJ.D.S.{self._queue}.*"):
+        async for message in self._messages(subjects.DELAY_STREAM, subjects.schedules_of(self._queue)):
             if is_overdue(message, now, self._overdue_ns):
                 removed += await self._remove(subjects.DELAY_STREAM, message.revision)
         return removed

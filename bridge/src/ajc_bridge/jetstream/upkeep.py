@@ -109,7 +109,7 @@ class Upkeep:
         return item
 
     async def _first(self, queue: str, sequence: int) -> StoredMessage | None:
-        every = subjects.delay_fire_subject(queue, "ID").removesuffix("ID") + "*"
+        every = subjects.fired_of(queue)
         try:
             return await next_message(self._connection, subjects.DELAY_STREAM, every, sequence, timeout=_READ_SECONDS)
         except NotFound:

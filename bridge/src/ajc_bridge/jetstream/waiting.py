@@ -16,7 +16,17 @@ import msgspec
 from ajc.connection import Connection
 from ajc.errors import AjcError, NoResponders, NotFound
 from ajc.stored_message import next_message
-from ajc.subjects import DELAY_STREAM, TASKS_STREAM, is_id, is_queue, is_type, queue_stream, task_subject
+from ajc.subjects import (
+    ALL_SCHEDULES,
+    DELAY_STREAM,
+    TASKS_STREAM,
+    is_id,
+    is_queue,
+    is_type,
+    items_of,
+    queue_stream,
+    task_subject,
+)
 from ajc.task_state import TaskState
 from ajc.topology import list_queues
 
@@ -60,8 +70,8 @@ _read = msgspec.json.Decoder(_Seen).decode
 async def waiting_types(connection: Connection) -> Waiting:
     """Look for types with tasks that wait. Raises `NotFound` without a task store, `StoreError` and `Unavailable`."""
     queues = [name for name in await list_queues(connection) if is_queue(name)]
-    streams = [(DELAY_STREAM, "CHORIA_AJ.D.S.*.*")]
-    streams += [(queue_stream(name), f"CHORIA_AJ.Q.{name}.*") for name in queues[:MOST_QUEUES]]
+    streams = [(DELAY_STREAM, ALL_SCHEDULES)]
+    streams += [(queue_stream(name), items_of(name)) for name in queues[:MOST_QUEUES]]
     looks = await asyncio.gather(*(_look(connection, stream, subjects) for stream, subjects in streams))
     ids = list(dict.fromkeys(one for found, _ in looks for one in found if is_id(one)))
     whole = len(queues) <= MOST_QUEUES and len(ids) <= MOST_TASKS and all(all_ for _, all_ in looks)
