@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import msgspec
 
@@ -17,23 +17,18 @@ from ajc.answers import NO_RESPONDERS, STATUS, Answer, PubAck, read_pub_ack, rea
 from ajc.connect_options import ConnectOptions
 from ajc.errors import (
     Closed,
-    InvalidName,
     NoResponders,
-    TooLarge,
     Unavailable,
 )
-from ajc.fast_client import RawCallback
 from ajc.fast_transport import choose_transport
 from ajc.request_table import RequestTable
 from ajc.store_errors import store_error
-from ajc.transport import Message, Subscription, Transport
+from ajc.transport import LOW_WATER, Message, RawCallback, Subscription, Transport
 
 State = Literal["connected", "disconnected", "reconnected", "closed", "error"]
 StateCallback = Callable[[State, BaseException | None], None]
 
 _T = TypeVar("_T")
-_LOW_WATER: Final = 1 << 20
-_SMALL: Final = 1_024  # no server has a smaller limit
 
 
 class Connection:
@@ -45,6 +40,10 @@ class Connection:
 
     def __init__(self, transport: Transport, options: ConnectOptions, inbox_prefix: str) -> None:
         self._transport = transport
+        self.publish = transport.publish
+        """Send one message, without waiting: see `ajc.transport.Publish`."""
+        self.ready = transport.ready
+        """Whether there is a server now, and the send buffer takes more without complaint: `connected` and `room`."""
         self.options = options
         self.inbox_prefix = inbox_prefix
         self._requests = RequestTable(inbox_prefix)
@@ -113,27 +112,13 @@ class Connection:
     @property
     def room(self) -> bool:
         """Whether the send buffer takes more without complaint."""
-        return self._transport.backlog() <= _LOW_WATER
+        return self._transport.backlog() <= LOW_WATER
 
     async def wait_connected(self) -> None:
         """Wait until there is a server at the other end (at once when there is). `Closed` when there never will be."""
         await self._connected.wait()
         if self.closed:
             raise Closed
-
-    def publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
-        """Send one message, without waiting. While disconnected it is kept, up to 2 MiB in all.
-
-        Raises `TooLarge` over the server's limit, `Unavailable` when the send buffer is full, `Closed`, and
-        `InvalidName` for a subject with blanks or control characters.
-        """
-        if " " in subject or not subject.isprintable() or not subject:
-            raise InvalidName("subject", subject, "no blanks or control characters")
-        size = len(body) + (len(headers) if headers else 0)
-        if size > _SMALL and size > self._transport.max_payload:
-            # the server would close the connection for good
-            raise TooLarge("message", size, self._transport.max_payload)
-        self._transport.publish(subject, body, headers, reply)
 
     def send(self, commands: bytes) -> None:
         r"""Send whole commands of NATS' protocol (PUB and HPUB, each with its last \r\n), without waiting.
@@ -197,9 +182,13 @@ class Connection:
         nobody there) is an answer like any other here.
         """
         requests = self._requests
-        token = requests.next_token()
-        self.publish(subject, body, headers=headers, reply=requests.inbox + token)
-        return requests.wait(token, subject, timeout, read or Answer, through_reconnect=through_reconnect)
+        inbox, future = requests.open(subject, timeout, read or Answer, through_reconnect)
+        try:
+            self.publish(subject, body, headers=headers, reply=inbox)
+        except BaseException:
+            requests.forget(inbox)
+            raise
+        return future
 
     async def request_many(self, subject: str, body: bytes = b"", *, timeout: float = 5.0) -> list[Answer]:
         """Send a request that many messages answer, and return them once the status message that ends them has come.
@@ -208,10 +197,12 @@ class Connection:
         and what `request` raises.
         """
         many: list[Answer] = []
-        requests = self._requests
-        token = requests.next_token()
-        self.publish(subject, body, reply=requests.inbox + token)
-        end = await requests.wait(token, subject, timeout, Answer, through_reconnect=False, many=many)
+        inbox, future = self._requests.open(subject, timeout, Answer, through_reconnect=False, many=many)
+        try:
+            self.publish(subject, body, reply=inbox)
+            end = await future
+        finally:
+            self._requests.forget(inbox)
         assert end.headers is not None  # only a status message ends it
         status = end.headers[len(STATUS) : len(STATUS) + 3]
         if status == b"503":

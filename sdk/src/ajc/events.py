@@ -109,7 +109,7 @@ class TaskStateChanged(Struct, frozen=True, kw_only=True):
         )
 
 
-def encode_state_change(task: Task, now: Instant, queue: str) -> bytes:
+def encode_state_change(task: Task, now: int, queue: str) -> bytes:
     """Write `TaskStateChanged.of(task, now, queue)` without making it: two of these are sent for every task."""
     if queue and _is_plain(f"{task.id}{task.type}{task.state}{queue}"):
         return encode_named_state(task, now, queue)

@@ -44,8 +44,9 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
     tracestate: str | None = None
     body: bytes = b""
 
-    def headers(self) -> bytes:
-        """Write the header block."""
+    def headers(self, heartbeat_subject: str | None = None) -> bytes:
+        """Write the header block. `heartbeat_subject`: one that is known only when it is sent."""
+        beats = heartbeat_subject or self.heartbeat_subject
         lines = (
             f"NATS/1.0\r\nAJ-Content-Type: {CONTENT_TYPE}\r\nAJ-Handler-Deadline: {self.deadline.rfc3339()}\r\n"
             f"AJ-Protocol: {PROTOCOL}\r\nAJ-Task-Id: {self.task_id}\r\n"
@@ -53,9 +54,9 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
             f"AJ-Try: {self.try_number}\r\nAJ-Max-Tries: {self.max_tries}\r\nAJ-Timeout-Ms: {self.timeout_ms}\r\n"
         )
         given = self.task_id + self.type + self.queue
-        if self.heartbeat_subject:
-            given += self.heartbeat_subject
-            lines += f"AJ-Heartbeat-Subject: {self.heartbeat_subject}\r\nAJ-Heartbeat-Ms: {self.heartbeat_ms or 0}\r\n"
+        if beats:
+            given += beats
+            lines += f"AJ-Heartbeat-Subject: {beats}\r\nAJ-Heartbeat-Ms: {self.heartbeat_ms or 0}\r\n"
         if self.traceparent:
             given += self.traceparent
             lines += f"traceparent: {self.traceparent}\r\n"
@@ -64,7 +65,7 @@ class ExecRequest(Struct, frozen=True, kw_only=True):
                 lines += f"tracestate: {self.tracestate}\r\n"
         if given.isprintable():
             return (lines + "\r\n").encode()
-        return _on_one_line(self).headers()
+        return _on_one_line(self).headers(heartbeat_subject and _printable(heartbeat_subject))
 
     @classmethod
     def decode(cls, headers: bytes | None, body: bytes, *, now: Instant | None = None) -> Self:

@@ -9,12 +9,10 @@ from typing import Any, Final
 import nats.errors
 
 from ajc import fast_client
-from ajc.errors import Closed, Unavailable
-from ajc.fast_client import FastClient, RawCallback
+from ajc.fast_client import FastClient
 from ajc.public_transport import PublicTransport
-from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
+from ajc.transport import OFFLINE_BUFFER, Message, RawCallback, Subscription
 
-_CRLF: Final = b"\r\n"
 _logger: Final = logging.getLogger("ajc.connection")
 
 
@@ -50,36 +48,12 @@ class FastTransport(PublicTransport):
     def __init__(self) -> None:
         self._fast = FastClient()
         super().__init__(self._fast)
-        self._limit = 0
+        self.publish = self._fast.publish_now
+        self.ready = self._fast.ready
+        self.send = self._fast.send_checked
 
     def _start(self) -> None:
         self._fast.callback_failed = lambda error: self._on_state("error", error)
-
-    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
-        """Append the protocol command; it leaves with all others of this turn of the loop."""
-        fast = self._fast
-        if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
-            self._check_room()
-        if headers is None:
-            command = b"".join((f"PUB {subject} {reply} {len(body)}\r\n".encode(), body, _CRLF))
-        else:
-            size = len(headers)
-            line = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
-            command = b"".join((line, headers, body, _CRLF))
-        fast.send(command)
-
-    def send(self, commands: bytes) -> None:
-        """Append protocol commands as they are."""
-        fast = self._fast
-        if fast.turn_begins or fast.backlog > OFFLINE_BUFFER:
-            self._check_room()
-        fast.send(commands)
-
-    def _check_room(self) -> None:
-        if self._fast.is_closed:
-            raise Closed
-        if self._fast.measure_backlog() > (ONLINE_BUFFER if self._fast.is_connected else OFFLINE_BUFFER):
-            raise Unavailable("the send buffer is full: the server is away or reads too slowly")
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
         """Subscribe with a raw callback."""

@@ -25,7 +25,8 @@ _pattern = re.compile(
 ).fullmatch
 
 # Tasks that are handled together were made in the same seconds: these two tables turn most of the work into a lookup.
-_CACHED = 2048
+_CACHED = 2_048
+_CACHED_TEXTS = 8_192  # several times those of the tasks that one bridge works on
 _second_of_text: dict[str, int] = {}
 _text_of_second: dict[int, str] = {}
 _text_of_instant: dict[Instant, str] = {}  # with Z: the bridge writes a task's times twice
@@ -47,14 +48,19 @@ class Instant(int):
                 raise MalformedInstant("", "not ASCII") from None
         seconds = _second_of_text.get(text[:19])
         if seconds is not None:
-            rest = text[19:]
-            if rest == "Z":
-                return cls(seconds * SECOND)
-            digits = rest[1:-1]
-            if rest[:1] == "." and rest[-1] == "Z" and digits.isdecimal() and digits.isascii():
+            digits = text[20:-1]
+            if text[-1:] == "Z" and text[19] == "." and digits.isdecimal() and digits.isascii():
+                if len(digits) == 9 and digits[-1] != "0":  # noqa: PLR2004 - as `rfc3339` writes it
+                    instant = cls(seconds * SECOND + int(digits))
+                    if len(_text_of_instant) >= _CACHED_TEXTS:
+                        _text_of_instant.clear()
+                    _text_of_instant[instant] = text  # who reads a task mostly writes it again
+                    return instant
                 if len(digits) <= 9:  # noqa: PLR2004 - nanoseconds
                     return cls(seconds * SECOND + int(digits) * _SCALE[len(digits)])
                 return cls(seconds * SECOND + int(digits[:9]))
+            if text[19:] == "Z":
+                return cls(seconds * SECOND)
         return cls._parse_slowly(text)
 
     @classmethod
@@ -91,7 +97,7 @@ class Instant(int):
         if text is None or self.offset:
             text = self._written()
             if not self.offset:
-                if len(_text_of_instant) >= _CACHED:
+                if len(_text_of_instant) >= _CACHED_TEXTS:
                     _text_of_instant.clear()
                 _text_of_instant[self] = text
         return text

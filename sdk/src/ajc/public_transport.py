@@ -15,9 +15,19 @@ from nats.aio.msg import Msg
 from ajc import fast_client
 from ajc.connect_options import ConnectOptions, check_files, tls_context, without_secrets
 from ajc.errors import Closed, Unavailable
-from ajc.fast_client import KeepingClient, KeepingHeaders, RawCallback
+from ajc.fast_client import KeepingClient, KeepingHeaders
 from ajc.headers import encode_parsed, parse_headers
-from ajc.transport import OFFLINE_BUFFER, ONLINE_BUFFER, Message, Subscription
+from ajc.transport import (
+    LOW_WATER,
+    OFFLINE_BUFFER,
+    ONLINE_BUFFER,
+    SMALLEST_LIMIT,
+    Message,
+    Publish,
+    RawCallback,
+    Subscription,
+    check_message,
+)
 
 # nats-py logs what it also reports through its callbacks; here the callbacks count
 logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)
@@ -51,6 +61,9 @@ class PublicTransport:
 
     def __init__(self, client: Client | None = None) -> None:
         self._client = client or KeepingClient()
+        self.publish: Publish = self._publish
+        self.ready: Callable[[], bool] = self._ready
+        self.send: Callable[[bytes], None] = self._send
         self._outgoing: asyncio.Queue[tuple[str, bytes, dict[str, str] | None, str]] = asyncio.Queue()
         self._outgoing_bytes = 0
         self._sender: asyncio.Task[None] | None = None
@@ -213,8 +226,9 @@ class PublicTransport:
             finally:
                 self._outgoing.task_done()
 
-    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None:
-        """Hand one message over; the sending task publishes it."""
+    def _publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
+        """Hand one message over; the sending task publishes it. See `ajc.transport.Publish`."""
+        check_message(subject, len(body) + len(headers or b""), max(self.max_payload, SMALLEST_LIMIT))
         if self.closed:
             raise Closed
         if self.backlog() + len(body) > (ONLINE_BUFFER if self.connected else OFFLINE_BUFFER):
@@ -223,7 +237,7 @@ class PublicTransport:
         self._outgoing_bytes += len(body)
         self._outgoing.put_nowait((subject, body, pairs, reply))
 
-    def send(self, commands: bytes) -> None:
+    def _send(self, commands: bytes) -> None:
         """Publish what these protocol commands say, one after the other."""
         start = 0
         while start < len(commands):
@@ -233,7 +247,7 @@ class PublicTransport:
             begin = line_end + 2
             middle, end = begin + headers_size, begin + int(size)
             headers = commands[begin:middle] if headers_size else None
-            self.publish(subject.decode(), commands[middle:end], headers, b"".join(reply).decode())
+            self._publish(subject.decode(), commands[middle:end], headers=headers, reply=b"".join(reply).decode())
             start = end + 2
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription:
@@ -255,6 +269,9 @@ class PublicTransport:
     def backlog(self) -> int:
         """Bytes handed over and not sent."""
         return self._outgoing_bytes + int(self._client.pending_data_size)
+
+    def _ready(self) -> bool:
+        return self.connected and self.backlog() <= LOW_WATER
 
     async def flush(self, timeout: float) -> None:
         """Wait until all is at the server."""

@@ -32,49 +32,50 @@ class RequestTable:
 
     def __init__(self, inbox_prefix: str) -> None:
         self.inbox = f"{inbox_prefix}.{secrets.token_hex(8)}."
-        self._inbox_length = len(self.inbox)
         self._table: dict[bytes, _Pending] = {}
-        self._next = 0
+        self._count = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
         return len(self._table)
 
-    def next_token(self) -> str:
-        """Make the token of the next request: the last part of the subject that its answer comes on."""
-        self._next += 1
-        return f"{self._next:x}"
-
-    def wait(
+    def open(
         self,
-        token: str,
         subject: str,
         timeout: float,
         read: Callable[[bytes, bytes | None], Any],
-        *,
         through_reconnect: bool,
         many: list[Answer] | None = None,
-    ) -> asyncio.Future[Any]:
-        """Return the future of the answer: `read` of it, or an error. With `many`, all but the last come there."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._table[token.encode()] = _Pending(
-            future, read, self._loop.time() + timeout, subject, timeout, through_reconnect, many
+    ) -> tuple[str, asyncio.Future[Any]]:
+        """Return the subject that the answer comes on, and its future: `read` of it, or an error.
+
+        With `many`, all but the last answer come there. A request that does not go out then is to be forgotten.
+        """
+        self._count += 1
+        inbox = f"{self.inbox}{self._count:x}"
+        loop = self._loop
+        future: asyncio.Future[Any] = loop.create_future()
+        self._table[inbox.encode()] = _Pending(
+            future, read, loop.time() + timeout, subject, timeout, through_reconnect, many
         )
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        return future
+            self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep)
+        return inbox, future
+
+    def forget(self, inbox: str) -> None:
+        """Wait for this answer no longer."""
+        self._table.pop(inbox.encode(), None)
 
     def answered(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         """Take a message on the inbox; one that nobody waits for any more is nothing."""
-        token = subject[self._inbox_length :]
-        pending = self._table.get(token)
+        pending = self._table.get(subject)
         if pending is None:
             return
         if pending.many is not None and not (headers is not None and headers.startswith(STATUS)):
             pending.many.append(Answer(body, headers))
             return
-        del self._table[token]
+        del self._table[subject]
         if pending.future.done():
             return
         try:

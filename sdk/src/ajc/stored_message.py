@@ -5,6 +5,7 @@ The one place that knows how JetStream writes a stored message down, for the SDK
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -25,6 +26,8 @@ _SUBJECT: Final = b"\r\nNats-Subject: "
 _SEQUENCE: Final = b"\r\nNats-Sequence: "
 _TIME_STAMP: Final = b"\r\nNats-Time-Stamp: "
 _PENDING: Final = b"\r\nNats-Num-Pending: "
+_usual_end = re.compile(_SUBJECT + rb"([^\r]*)" + _SEQUENCE + rb"([0-9]+)" + _TIME_STAMP + rb"([^\r]*)\r\n").match
+"""What the server of today writes last but for how many follow."""
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -183,11 +186,10 @@ def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
 
     The server writes these headers itself, behind the stored message's own, so the last of each name counts.
     """
-    start = block.rfind(_SUBJECT)
-    lines = block[start + len(_SUBJECT) :].split(b"\r\n", 3)
-    if start >= 0 and len(lines) == 4 and lines[1].startswith(_SEQUENCE[2:]) and lines[2].startswith(_TIME_STAMP[2:]):  # noqa: PLR2004
-        time = Instant.parse(lines[2][len(_TIME_STAMP) - 2 :])
-        return lines[0].decode("utf-8", "replace"), int(lines[1][len(_SEQUENCE) - 2 :]), time
+    usual = _usual_end(block, max(block.rfind(_SUBJECT), 0))
+    if usual is not None:
+        subject, sequence, time = usual.groups()
+        return subject.decode("utf-8", "replace"), int(sequence), Instant.parse(time)
     # another order than the server's of today
     return (
         _last_value(block, _SUBJECT).decode("utf-8", "replace"),

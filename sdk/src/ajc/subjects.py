@@ -91,10 +91,16 @@ def check_queue(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def task_subject(task_id: str) -> str:
     """Where the task is stored: the last message there is the task."""
+    if task_id.isalnum() and task_id.isascii() and len(task_id) <= LONGEST_NAME:  # a KSUID, as most are
+        return "CHORIA_AJ.T." + task_id
     return "CHORIA_AJ.T." + check_id(task_id)
+
+
+def task_of_subject(subject: str) -> str:
+    """Tell whose record is stored there; `subject` is one of `TASK_SUBJECTS`."""
+    return subject[len(TASK_SUBJECTS) - 1 :]
 
 
 def queue_stream(queue: str) -> str:
@@ -200,9 +206,10 @@ def beat_subject(bridge: str, attempt: str) -> str:
     return beat_prefix(bridge) + check_id(attempt)
 
 
-@lru_cache(maxsize=2_048)  # a refused name raises, and is not kept
 def event_subject(task_id: str) -> str:
     """Where the events of a task are published."""
+    if task_id.isalnum() and task_id.isascii() and len(task_id) <= LONGEST_NAME:  # a KSUID, as most are
+        return "CHORIA_AJ.E.task_state." + task_id
     return "CHORIA_AJ.E.task_state." + check_id(task_id)
 
 

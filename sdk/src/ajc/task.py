@@ -57,6 +57,23 @@ class _ReadKnown(_Read, forbid_unknown_fields=False):
     """The same, passing over what it does not know."""
 
 
+class _ReadUsual(Struct, forbid_unknown_fields=True):
+    """A record with none but the keys that most have, none of them null: read at half the cost."""
+
+    id: str
+    type: str
+    queue: str
+    max_tries: _Int64
+    state: str
+    created: str
+    tries: _Int64
+    payload: bytes | None = None
+    deadline: str | None = None
+    tried: str | None = None
+    traceparent: str = ""
+    tracestate: str = ""
+
+
 class _Written(Struct):
     """The record as it is written: Go's keys in Go's order, then ours. Unset keys are left out."""
 
@@ -90,6 +107,7 @@ _GO_KEYS = _KEYS - set(_OWN)
 _NULL = Raw(b"null")
 _NONE = (b"", b"null")  # a result that is absent or null
 
+_read_usual = msgspec.json.Decoder(_ReadUsual)
 _read = msgspec.json.Decoder(_Read)
 _read_known = msgspec.json.Decoder(_ReadKnown)
 _text = msgspec.json.Decoder(str | None)
@@ -186,6 +204,24 @@ class Task(Struct, frozen=True, kw_only=True):
         one in case only, bytes as an array of numbers or with line breaks in their base64, a null among the
         dependencies, times as ajc.instant says, more than about 900 levels of nesting.
         """
+        try:
+            read = _read_usual.decode(data)
+            return cls(
+                id=read.id,
+                type=read.type,
+                queue=read.queue,
+                payload=read.payload,
+                deadline=Instant.parse(read.deadline) if read.deadline is not None else None,
+                max_tries=read.max_tries,
+                state=read.state,
+                created=Instant.parse(read.created),
+                tried=Instant.parse(read.tried) if read.tried is not None else None,
+                tries=read.tries,
+                traceparent=read.traceparent,
+                tracestate=read.tracestate,
+            )
+        except (*record.READ_ERRORS, MalformedInstant):
+            pass  # another record, or none
         try:
             return cls._of(_read.decode(data), {})
         except record.READ_ERRORS:

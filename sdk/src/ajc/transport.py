@@ -8,12 +8,19 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ajc.connect_options import ConnectOptions
-from ajc.fast_client import RawCallback
+from ajc.errors import InvalidName, TooLarge
 
 OFFLINE_BUFFER: Final = 2 << 20
 """Bytes kept while there is no server."""
 ONLINE_BUFFER: Final = 32 << 20
 """Bytes kept for a server that reads too slowly."""
+LOW_WATER: Final = 1 << 20
+"""Bytes up to which the send buffer takes more without complaint."""
+SMALLEST_LIMIT: Final = 1_024
+"""Bytes of a message that every server takes."""
+
+RawCallback = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""(subject, reply, body, header block or None), called synchronously from the reading loop: hand over only."""
 
 
 class Message(msgspec.Struct):
@@ -35,8 +42,32 @@ class Subscription(Protocol):
         """End it, and return once everything that the server had sent for it was handed over. Raises nothing."""
 
 
+class Publish(Protocol):
+    """How one message is sent."""
+
+    def __call__(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
+        """Send it, without waiting. While disconnected it is kept, up to 2 MiB in all.
+
+        Raises `TooLarge` over the server's limit, `Unavailable` when the send buffer is full, `Closed`, and
+        `InvalidName` for a subject with blanks or control characters.
+        """
+
+
+def check_message(subject: str, size: int, limit: int) -> None:
+    """Raise `InvalidName` or `TooLarge` for what the server would close the connection for."""
+    if " " in subject or not subject.isprintable() or not subject:
+        raise InvalidName("subject", subject, "no blanks or control characters")
+    if size > limit:
+        raise TooLarge("message", size, limit)
+
+
 class Transport(Protocol):
     """What carries a `Connection`."""
+
+    publish: Publish
+    ready: Callable[[], bool]
+    """Whether there is a server, and the send buffer takes more without complaint."""
+    send: Callable[[bytes], None]
 
     @property
     def max_payload(self) -> int: ...  # noqa: D102
@@ -54,8 +85,6 @@ class Transport(Protocol):
         *,
         wait_for_server: bool,
     ) -> None: ...
-    def publish(self, subject: str, body: bytes, headers: bytes | None, reply: str) -> None: ...  # noqa: D102
-    def send(self, commands: bytes) -> None: ...  # noqa: D102
     async def subscribe(self, subject: str, callback: Callable[[Message], None], queue: str) -> Subscription: ...  # noqa: D102
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription: ...  # noqa: D102
     def backlog(self) -> int: ...  # noqa: D102

@@ -45,13 +45,12 @@ class NatsExchange:
         self._inbox_length = len(self._inbox)
         self._beats = beat_prefix(secrets.token_hex(8))
         self._beats_length = len(self._beats)
-        self._beat_line = f"AJ-Heartbeat-Subject: {self._beats}".encode()
         self._table: dict[bytes, _Waiting] = {}
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._over: dict[bytes, tuple[str, str, str]] = {}
         self._over_before: dict[bytes, tuple[str, str, str]] = {}
-        self._random = ""
+        self._tokens: list[str] = []
         self._limit = connection.max_payload
 
     async def start(self) -> None:
@@ -81,7 +80,7 @@ class NatsExchange:
 
         Raises `Unavailable` when the request never left.
         """
-        if self._connection.connected and self._connection.room:
+        if self._connection.ready():
             return self._send(subject, request, until, beaten)
         return self._send_later(subject, request, until, until if send_by is None else min(until, send_by), beaten)
 
@@ -89,20 +88,19 @@ class NatsExchange:
         self, subject: str, request: ExecRequest, until: float, beaten: Beaten | None
     ) -> asyncio.Future[ExecReply | None]:
         # not to be guessed: a responder sees the inbox, and must not answer for others
-        if not self._random:
-            self._random = os.urandom(_RANDOM_BYTES).hex()
-        name, self._random = self._random[-_TOKEN_DIGITS:], self._random[:-_TOKEN_DIGITS]
-        token = name.encode()
-        headers = request.headers()
-        if beaten is not None:
-            every = request.heartbeat_ms or 0
-            headers = b"%b%b%b\r\nAJ-Heartbeat-Ms: %d\r\n\r\n" % (headers[:-2], self._beat_line, token, every)
-        self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + name)
+        token = self._tokens.pop() if self._tokens else self._more_tokens()
+        headers = request.headers(None if beaten is None else self._beats + token)
+        self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + token)
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
-        self._table[token] = _Waiting(future, until, request.task_id, request.type, beaten)
+        self._table[token.encode()] = _Waiting(future, until, request.task_id, request.type, beaten)
         if until < self._due:
             self._look_at(until)
         return future
+
+    def _more_tokens(self) -> str:
+        digits = os.urandom(_RANDOM_BYTES).hex()
+        self._tokens = [digits[at : at + _TOKEN_DIGITS] for at in range(0, len(digits), _TOKEN_DIGITS)]
+        return self._tokens.pop()
 
     async def _send_later(
         self, subject: str, request: ExecRequest, until: float, send_by: float, beaten: Beaten | None
@@ -110,7 +108,7 @@ class NatsExchange:
         """Send as soon as there is a server and room in the send buffer."""
         while self._loop.time() < send_by:
             await asyncio.sleep(_ROOM_SECONDS)
-            if self._connection.connected and self._connection.room and self._loop.time() < send_by:
+            if self._connection.ready() and self._loop.time() < send_by:
                 return await self._send(subject, request, until, beaten)
         raise Unavailable("no server, or no room in the send buffer, in time")
 

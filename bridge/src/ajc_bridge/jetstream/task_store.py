@@ -51,7 +51,7 @@ class JetStreamTaskStore:
         self._limit = self._read_limit()
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[str, list[asyncio.Future[Record | None]]] = {}
-        self._batches: dict[str, _Batch] = {}
+        self._batches: dict[bytes, _Batch] = {}
         self._inbox = ""
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -94,12 +94,13 @@ class JetStreamTaskStore:
 
     def _send_batch(self, wanted: dict[str, list[asyncio.Future[Record | None]]]) -> None:
         self._next += 1
-        token = f"{self._next:x}"
+        inbox = f"{self._inbox}{self._next:x}"
+        token = inbox.encode()
         missing = {subjects.task_subject(task_id): futures for task_id, futures in wanted.items()}
         self._batches[token] = _Batch(missing, self._loop.time() + _READ_SECONDS)
         body = msgspec.json.encode({"multi_last": list(missing)})
         try:
-            self._connection.publish(self._get, body, reply=self._inbox + token)
+            self._connection.publish(self._get, body, reply=inbox)
         except (Unavailable, TooLarge) as error:
             self._fail(token, Unavailable(str(error)))
             return
@@ -107,24 +108,23 @@ class JetStreamTaskStore:
             self._timer = self._loop.call_later(0.1, self._sweep)
 
     def _arrived(self, inbox: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
-        token = inbox[len(self._inbox) :].decode()
-        batch = self._batches.get(token)
+        batch = self._batches.get(inbox)
         if batch is None or headers is None:
             return
         if headers.startswith(_STATUS):
-            self._batch_ended(token, batch, headers[9:12])
+            self._batch_ended(inbox, batch, headers[9:12])
             return
         subject, revision, stored_at = read_direct_headers(headers)
         futures = batch.missing.pop(subject, None)
         if futures is not None:
-            record = make_record(subject.rpartition(".")[2], body, revision, stored_at, headers)
+            record = make_record(subjects.task_of_subject(subject), body, revision, stored_at, headers)
             for future in futures:
                 if not future.done():
                     future.set_result(record)
         if not batch.missing:
-            del self._batches[token]
+            del self._batches[inbox]
 
-    def _batch_ended(self, token: str, batch: _Batch, status: bytes) -> None:
+    def _batch_ended(self, token: bytes, batch: _Batch, status: bytes) -> None:
         if status in (b"204", b"404"):
             # the end of the batch: what has not come is not there
             del self._batches[token]
@@ -137,7 +137,7 @@ class JetStreamTaskStore:
         else:
             self._fail(token, Unavailable(f"a direct read of the task store was refused with {status.decode()}"))
 
-    def _fail(self, token: str, error: Unavailable) -> None:
+    def _fail(self, token: bytes, error: Unavailable) -> None:
         batch = self._batches.pop(token, None)
         if batch is None:
             return
@@ -216,9 +216,6 @@ class JetStreamTaskStore:
 def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant, headers: bytes | None) -> Record:
     """Decode a stored record; one that is no task is a record all the same, and says why."""
     try:
-        task = with_context(Task.decode(body), headers)
-        return Record(task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=task)
+        return Record(task_id, body, revision, stored_at, with_context(Task.decode(body), headers))
     except MalformedTask as error:
-        return Record(
-            task_id=task_id, data=body, revision=revision, stored_at=stored_at, task=None, malformed=str(error)
-        )
+        return Record(task_id, body, revision, stored_at, task=None, malformed=str(error))

@@ -80,11 +80,12 @@ class TypeLabels:
             label = self._own[task_type] = task_type
         return label
 
-    def served(self, task_type: str) -> None:
-        """Note that a responder has done a task of this type: it has its own label from now on."""
+    def served(self, task_type: str) -> str:
+        """Note that a responder has done a task of this type: it has its own label from now on, which is returned."""
         if task_type not in self._served:
             self._served.add(task_type)
             self._own[task_type] = task_type
+        return task_type
 
 
 class Metrics(Collector):
@@ -165,9 +166,8 @@ class Metrics(Collector):
 
     def _attempt_ended(self, detail: happened.AttemptEnded) -> None:
         outcome = detail.outcome
-        if outcome == "succeeded":
-            self._types.served(detail.type)
-        label = self._types.of(detail.type)
+        types = self._types
+        label = types.served(detail.type) if outcome == "succeeded" else types.of(detail.type)
         self._attempts[(detail.queue, label, outcome)] += 1
         self._dispatch.observe(detail.dispatch_ns / 1e9)
         if outcome in ANSWERED:

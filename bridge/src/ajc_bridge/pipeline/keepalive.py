@@ -114,10 +114,10 @@ class Keepalive:
 
     def short(self, lease: Lease) -> bool:
         """Tell whether under half of a lease that can be renewed is left: then that comes before a request goes out."""
-        return renewal_due(self.policy, self._held_ns(lease))
+        return renewal_due(self._policy, self._held_ns(lease))
 
     def _held_ns(self, lease: Lease) -> int:
-        return self.policy.lease_ns - int((lease.until - self._clock.monotonic()) * 1e9)
+        return self._policy.lease_ns - int((lease.until - self._clock.monotonic()) * 1e9)
 
     async def renew(self, lease: Lease) -> bool:
         """Renew now, and tell whether that was done."""
