@@ -1,37 +1,30 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"strconv"
 	"time"
 )
 
 // conform holds the scripted tasks of the conformance kit.
 var conform = map[string]Handler{
 	"echo":      func(a *Attempt) ([]byte, error) { return a.Payload, nil },
-	"fail":      func(a *Attempt) ([]byte, error) { return nil, errors.New(string(a.Payload)) },
+	"fail":      func(a *Attempt) ([]byte, error) { return nil, fmt.Errorf("%s", a.Payload) },
 	"crash":     func(a *Attempt) ([]byte, error) { panic(string(a.Payload)) },
 	"terminate": func(a *Attempt) ([]byte, error) { return nil, Say{"AJ-Terminate", string(a.Payload), ""} },
 	"busy":      func(a *Attempt) ([]byte, error) { return nil, Say{"AJ-Busy", string(a.Payload), ""} },
 	"later":     func(a *Attempt) ([]byte, error) { return nil, Say{"AJ-Error", "later", string(a.Payload)} },
-	"trace":     func(a *Attempt) ([]byte, error) { return []byte(a.Header("traceparent")), nil },
+	// %q does for JSON: names have letters, digits and _:- alone
 	"about": func(a *Attempt) ([]byte, error) {
-		try, _ := strconv.Atoi(a.Header("AJ-Try"))
-		limit, _ := strconv.Atoi(a.Header("AJ-Max-Tries"))
-		return json.Marshal(map[string]any{"id": a.Header("AJ-Task-Id"), "type": a.Header("AJ-Task-Type"),
-			"queue": a.Header("AJ-Queue"), "try": try, "max_tries": limit})
+		return fmt.Appendf(nil, `{"id":%q,"type":%q,"queue":%q,"try":%s,"max_tries":%s}`, a.Header["aj-task-id"],
+			a.Header["aj-task-type"], a.Header["aj-queue"], a.Header["aj-try"], a.Header["aj-max-tries"]), nil
 	},
 	"slow": func(a *Attempt) ([]byte, error) {
-		milliseconds, err := strconv.Atoi(string(a.Payload))
+		work, err := time.ParseDuration(string(a.Payload) + "ms")
 		select {
-		case <-time.After(time.Duration(milliseconds) * time.Millisecond):
-			return a.Payload, err
-		case <-a.Done(): // the deadline, or cancelled: stop
-			return nil, context.Cause(a)
+		case <-time.After(work):
+		case <-a.Done(): // the deadline: stop
 		}
+		return a.Payload, err
 	},
 	"progress": func(a *Attempt) ([]byte, error) {
 		for quarter := 1; quarter <= 4; quarter++ {
