@@ -227,6 +227,21 @@ async def test_queues_are_found_and_lost(own_server, make_bridge, kind):
             await world.settled(await world.run(kind, queue=queue), "complete")
 
 
+async def test_a_queue_of_the_file_that_was_removed_is_made_again_and_told(own_server, make_bridge, kind):
+    bridge = await make_bridge(own_server.url, "[queues.Q]").ready()
+    async with world_of(own_server.url, bridge) as world:
+        responder = await world.serve(kind, [None])
+        running = await world.run(kind, queue="Q")
+        await world.asked(responder)
+        await delete_queue(world.connection, "Q")
+        line = await bridge.log("queue.bound", count=2, queue="Q")
+        assert line["created"] is True
+        responder.send(responder.last, done())
+        await world.until_state(running.id, "complete")
+        await world.serve(f"{kind}2", [done()])
+        await world.settled(await world.run(f"{kind}2", queue="Q"), "complete")
+
+
 @row("Queues: `bridge.create = false` makes nothing")
 async def test_nothing_is_made_where_that_is_off(own_server, make_bridge, kind):
     async with world_of(own_server.url) as world:

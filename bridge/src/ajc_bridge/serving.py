@@ -206,7 +206,9 @@ class Serving:
         if apply and settings is not None and settings.lease is not None:
             await served.shorten(settings.lease)
         try:
-            info, changes, _ = await bind_queue(self._connection, name, settings, self._config_for(name), apply=apply)
+            info, changes, created = await bind_queue(
+                self._connection, name, settings, self._config_for(name), apply=apply
+            )
         except NotFound as error:
             self._cannot_serve(name, str(error))
             await self._let_go(served)
@@ -217,8 +219,8 @@ class Serving:
             if name not in self._missing:  # told once, whatever the server says the next time
                 self._cannot_serve(name, str(error))
             return
-        if self._missing.pop(name, None) is not None:
-            self._tell_bound(info, created=False)
+        if self._missing.pop(name, None) is not None or created:
+            self._tell_bound(info, created=created)
         self._note_changes(name, changes)
         if not apply and info.lease_ns < served.info.lease_ns:
             self._ports.journal.note(LeaseShortened(name, served.info.lease_ns, info.lease_ns))
