@@ -6,15 +6,18 @@ import fcntl
 import json
 import os
 import select
+import subprocess
 import urllib.error
 import urllib.request
 from signal import SIGTERM
 from typing import Any
 
 import pytest
-from bridge_process import until
+from bridge_process import COMMAND, until
 from outside import world_of
 from scripted_responder import done
+
+from ajc.errors import AjcError
 
 row = pytest.mark.row
 CONFIG = '[queues.Q]\nlease = "2s"\nmax_run_time = "1m"\nmax_concurrent = -1\n[bridge]\ndrain = "10s"'
@@ -105,6 +108,30 @@ async def test_a_second_signal_ends_it_though_nobody_reads_its_log(own_server, m
             assert await bridge.ended(5) == 1
     finally:
         pipe.close()
+
+
+async def test_a_bridge_without_a_stderr_works(own_server, make_bridge, kind):
+    bridge = make_bridge(own_server.url, CONFIG, start=False)
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, str(bridge.file)])
+    try:
+        async with world_of(own_server.url) as world:
+            await world.until_async(lambda: there(world), "the queue is not made")
+            await world.serve(kind, [done()])
+            await world.settled(await world.run(kind, queue="Q"), "complete")
+        process.terminate()
+        await until(lambda: process.poll() is not None)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+async def there(world: Any) -> bool:
+    try:
+        await world.consumer("Q")
+    except AjcError:
+        return False
+    return True
 
 
 def draining(url: str) -> bool:

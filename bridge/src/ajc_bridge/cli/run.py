@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -57,6 +58,9 @@ def run_daemon(path: Path | None, overrides: dict[str, Any]) -> int:
     from ajc_bridge import daemon  # noqa: PLC0415 - the daemon is heavy, and --help needs none of it
     from ajc_bridge.cli.exits import USAGE  # noqa: PLC0415
     from ajc_bridge.config import ConfigError, load_config  # noqa: PLC0415
+
+    if sys.stderr is None:  # started without one: nothing that is opened later may take its place
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
 
     def reload() -> Config:
         with warnings.catch_warnings(action="ignore"):  # unknown variables were told at the start
