@@ -62,7 +62,7 @@ def test_the_wheel_alone(tmp_path: Path) -> None:
     (site / "no_bridge.py").write_text(NO_BRIDGE)
     tests = [str(ROOT / "tests" / "sdk" / f"test_{name}.py") for name in WITHOUT_THE_BRIDGE]
     run(
-        *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no_bridge", "-p", "no:cacheprovider", *tests),
+        *(sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-p", "no_bridge", "-p", "no:cacheprovider", *tests),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(site), "INSTALLED": str(site)},
     )
