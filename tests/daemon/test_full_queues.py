@@ -77,15 +77,18 @@ async def test_retries_come_back_into_a_queue_that_is_kept_full(own_server, make
         asked = await work_that_fails_once(world, kind, 5)
         await until(lambda: all(asked.values()))
         async with kept_full(world, kind) as made:
+            await until(lambda: made[0] > 10)
+            await world.connection.stored("CHORIA_AJ.D.F.Q.%bad", b"junk")  # an id of no task is in nobody's way
             for task_id in asked:
                 assert (await world.until_state(task_id, "complete", seconds=40)).tries == 2
             assert made[0] > 50
         assert [len(requests) for requests in asked.values()] == [2] * 5
         held_up = await bridge.log("queue.due_item_held_up", queue="Q")
-        assert held_up["task_id"] in asked
+        assert held_up["task_id"] in {*asked, "%bad"}
         assert held_up["seen_ms"] >= 1_900
         assert bridge.metric("ajc_bridge_due_items_held_up_total", queue="Q") >= 1
         assert bridge.metric("ajc_bridge_due_items_put_total", queue="Q") >= 1
+        assert not bridge.logs("bridge.trouble")
         # what was taken out of the delay stream on this way leaves the ordinary one as it was
         await world.until_async(lambda: empty(world), "the queue does not run empty")
         again = await work_that_fails_once(world, f"{kind}2", 3)
