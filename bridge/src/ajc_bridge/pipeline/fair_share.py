@@ -4,7 +4,8 @@ A slot is held before an item is pulled, so nothing is leased that could not run
 each, for the pull that waits for their next item; while others want more, they only look in for a moment.
 
 A queue that is known to have items and is busy fetching some will ask again within milliseconds: its share is kept for
-it meanwhile, else whoever happens to ask just then would take what belongs to others.
+it meanwhile, else whoever happens to ask just then would take what belongs to others. Many queues with quick tasks
+have their shares over time instead, in turns: see `turns`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from typing import Final
 import msgspec
 
 from ajc_bridge.happenings import SlotsChanged
+from ajc_bridge.pipeline.accounts import Account
+from ajc_bridge.pipeline.turns import plan_turns, take_turns
 from ajc_bridge.ports import Journal
 
 IDLE_WAIT_SECONDS: Final = 5.0
+_TURN_SECONDS: Final = 0.05
+"""So long at most slots are kept back until they are worth a turn, when nothing happens that would be a reason."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -32,35 +37,7 @@ class Grant(msgspec.Struct, frozen=True):
     due: int = 1
 
 
-class _Lane:
-    """One queue's account."""
-
-    __slots__ = ("busy", "due", "hungry", "leaving", "limit", "passed", "planned", "used", "waiter", "weight")
-
-    def __init__(self, weight: int, limit: int) -> None:
-        self.weight = weight
-        self.limit = limit
-        self.used = 0
-        self.busy = 0
-        self.planned = 0
-        self.due = 1
-        self.passed = 0
-        self.hungry = False
-        self.leaving = False
-        self.waiter: asyncio.Future[Grant] | None = None
-
-    def share(self, weights: int) -> float:
-        """Return how much of its due one more slot would be; `weights` are those of all that want some.
-
-        A queue whose due is less than one slot gets one when it was passed over as often as that is fair.
-        """
-        if self.used == 0 and self.passed * self.weight >= weights:
-            return 0.0
-        return (self.used + 1) / self.weight
-
-    @property
-    def room(self) -> int:
-        return 1 << 30 if self.limit <= 0 else self.limit - self.used
+_Lane = Account[Grant]
 
 
 class FairShare:
@@ -74,11 +51,15 @@ class FairShare:
         self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self._looked = self._loop.time()
+        self._turn: asyncio.TimerHandle | None = None
 
     def add(self, name: str, weight: int, limit: int) -> None:
         """Let a queue take part, again if it had left."""
         lane = self._lanes.get(name)
         if lane is None:
+            self._pass_time()
+            self._looked = self._loop.time()  # accounts are kept from the second queue on
             self._lanes[name] = _Lane(weight, limit)
         else:  # what it still holds stays in its account
             lane.leaving = False
@@ -109,6 +90,8 @@ class FairShare:
         """Wait for slots: as many as are fair when `hungry` (items are known to wait), else one."""
         lane = self._lanes[name]
         assert lane.waiter is None  # one asker per queue
+        if hungry and not lane.hungry:  # what it has not had while it wanted nothing gives it no claim now
+            lane.had = max(lane.had, min((one.had for one in self._lanes.values() if one.hungry), default=0.0))
         lane.hungry = hungry
         lane.waiter = self._loop.create_future()
         self._soon()
@@ -134,7 +117,7 @@ class FairShare:
     def finish(self, name: str) -> None:
         """One item is done with: its slot is free."""
         lane = self._lanes[name]
-        lane.busy -= 1
+        lane.finish()
         self._busy -= 1
         self._give_back(name, lane, 1)
 
@@ -146,6 +129,8 @@ class FairShare:
             self._give_back(name, lane, slots)
 
     def _give_back(self, name: str, lane: _Lane, slots: int) -> None:
+        if not self._scheduled:  # the first change in this turn of the loop: until now they held what they hold
+            self._pass_time()
         lane.used -= slots
         self._used -= slots
         if lane.leaving and lane.used == 0:
@@ -165,10 +150,24 @@ class FairShare:
 
     def _share_out(self) -> None:
         self._scheduled = False
-        asking = [lane for lane in self._lanes.values() if lane.waiter is not None and not lane.waiter.done()]
-        if asking:
-            self._grant(asking)
+        self._pass_time()
+        if self._used < self._total:
+            asking = [lane for lane in self._lanes.values() if lane.waiter is not None and not lane.waiter.done()]
+            if asking:
+                self._grant(asking)
         self._journal.note(SlotsChanged(self._total, self._busy, self._used - self._busy))
+
+    def _pass_time(self) -> None:
+        if len(self._lanes) > 1:  # who is alone has no use for an account
+            now = self._loop.time()
+            passed, self._looked = now - self._looked, now
+            for lane in self._lanes.values():
+                if lane.used:
+                    lane.pass_time(passed)
+
+    def _look_again(self) -> None:
+        self._turn = None
+        self._soon()
 
     def _grant(self, asking: list[_Lane]) -> None:
         free, contended = self._plan(asking)
@@ -190,7 +189,8 @@ class FairShare:
         wanting = []
         for lane in self._lanes.values():
             lane.planned = 0
-            if (lane.hungry or lane in asking) and lane.room > 0 and not lane.leaving:
+            asks = lane.waiter is not None and not lane.waiter.done()
+            if (lane.hungry or asks) and lane.room > 0 and not lane.leaving:
                 wanting.append(lane)
         free = max(0, self._total - self._used)
         if len(wanting) == 1:
@@ -201,6 +201,11 @@ class FairShare:
         weights = sum(lane.weight for lane in wanting)
         for lane in wanting:
             lane.due = self._total * lane.weight // weights
+        if take_turns(wanting, self._total):
+            left = plan_turns(wanting, asking, self._total, free)
+            if left and self._turn is None:
+                self._turn = self._loop.call_later(_TURN_SECONDS, self._look_again)
+            return left, True
         queue = [(lane.share(weights), place, lane) for place, lane in enumerate(wanting)]
         heapify(queue)
         while free > 0 and queue:

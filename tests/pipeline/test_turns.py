@@ -1,0 +1,241 @@
+"""Turns among queues whose tasks are quick: batches worth a pull, the same shares over time, nobody kept waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from pipeline_world import Notes
+
+from ajc.testing import run_virtually
+from ajc_bridge.pipeline.accounts import Account
+from ajc_bridge.pipeline.fair_share import FairShare, Grant
+from ajc_bridge.pipeline.turns import batch_of, plan_turns, take_turns
+
+SLOTS = 200
+QUICK = 0.01
+SLOW = 0.5
+
+
+class Queues:
+    """Queues with endless items, each of which takes as long as `seconds` says; their pulls take two milliseconds."""
+
+    def __init__(self, weights: dict[str, int], seconds: Callable[[str], float], total: int = SLOTS) -> None:
+        self.share = FairShare(total, Notes())
+        self.seconds = seconds
+        self.done: Counter[str] = Counter()
+        self.grants: list[tuple[str, Grant]] = []
+        self.most: Counter[str] = Counter()
+        for name, weight in weights.items():
+            self.share.add(name, weight, 0)
+        self.works = [asyncio.ensure_future(self.work(name)) for name in weights]
+
+    async def work(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            grant = await self.share.acquire(name, hungry=True)
+            self.grants.append((name, grant))
+            await asyncio.sleep(0.002)
+            for _ in range(grant.slots):
+                self.share.start(name)
+                loop.call_later(self.seconds(name), self.finish, name)
+            self.most[name] = max(self.most[name], self.share._lanes[name].used)
+
+    def finish(self, name: str) -> None:
+        self.share.finish(name)
+        self.done[name] += 1
+
+    async def run(self, seconds: float) -> None:
+        self.done.clear()
+        self.grants.clear()
+        self.most.clear()
+        await asyncio.sleep(seconds)
+
+    def stop(self) -> None:
+        for work in self.works:
+            work.cancel()
+
+
+def names(count: int, weight: int = 10) -> dict[str, int]:
+    return {f"q{number}": weight for number in range(count)}
+
+
+def test_quick_queues_pull_in_batches_and_do_equally_much() -> None:
+    async def scenario() -> Queues:
+        queues = Queues(names(20), lambda _: QUICK)
+        await queues.run(1)
+        await queues.run(4)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    pulled = sum(grant.slots for _, grant in queues.grants)
+    assert pulled / len(queues.grants) >= batch_of(SLOTS) / 2
+    assert pulled >= 4 / (QUICK + 0.002) * SLOTS * 0.7, "slots lie idle"
+    assert min(queues.done.values()) >= 0.9 * max(queues.done.values())
+    assert max(queues.most.values()) <= batch_of(SLOTS)
+
+
+def test_over_time_turns_go_by_weight() -> None:
+    async def scenario() -> Queues:
+        queues = Queues({**names(10, 10), "heavy": 30}, lambda _: QUICK)
+        await queues.run(1)
+        await queues.run(8)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    others = sum(queues.done[name] for name in names(10)) / 10
+    assert queues.done["heavy"] / others == pytest.approx(3, rel=0.15)
+
+
+def test_queues_that_are_not_quick_hold_their_shares_at_every_moment() -> None:
+    async def scenario() -> Queues:
+        queues = Queues(names(20), lambda _: SLOW)
+        await queues.run(4)
+        queues.stop()
+        return queues
+
+    assert max(run_virtually(scenario()).most.values()) <= SLOTS / 20 + 1
+
+
+def test_one_slow_queue_ends_the_turns_of_all() -> None:
+    """Its share must be there at every moment, not over time: it cannot give back in a moment what it has too much."""
+
+    async def scenario() -> Queues:
+        queues = Queues(names(20), lambda name: SLOW if name == "q7" else QUICK)
+        await queues.run(2)
+        await queues.run(2)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    assert queues.most["q7"] <= SLOTS / 20 + 1
+    assert queues.done["q7"] >= 2 / SLOW * (SLOTS / 20) * 0.8
+
+
+def test_turns_end_soon_when_quick_tasks_become_slow() -> None:
+    slow = False
+
+    async def scenario() -> tuple[int, int]:
+        nonlocal slow
+        queues = Queues(names(20), lambda _: 5.0 if slow else QUICK)
+        await queues.run(1)
+        slow = True
+        await queues.run(0.3)
+        held = [account.used for account in queues.share._lanes.values()]
+        queues.stop()
+        return sum(held), sum(1 for used in held if used)
+
+    used, holders = run_virtually(scenario())
+    assert used == SLOTS, "slots are kept back for turns that never come"
+    assert holders >= 3
+
+
+def test_a_queue_with_one_item_now_and_then_is_served_at_once_among_others_turns() -> None:
+    async def scenario() -> list[float]:
+        loop = asyncio.get_running_loop()
+        queues = Queues(names(20), lambda _: QUICK)
+        await queues.run(1)
+        queues.share.add("seldom", 10, 0)
+        waits = []
+        for _ in range(50):
+            asked = loop.time()
+            grant = await queues.share.acquire("seldom", hungry=False)
+            waits.append(loop.time() - asked)
+            assert grant.slots == 1
+            queues.share.release("seldom", 1)
+            await asyncio.sleep(0.013)
+        queues.stop()
+        return waits
+
+    waits = run_virtually(scenario())
+    assert max(waits) <= 2 * QUICK
+
+
+def test_who_comes_back_after_a_while_has_no_claim_to_what_it_did_not_want() -> None:
+    async def scenario() -> Queues:
+        queues = Queues(names(19), lambda _: QUICK)
+        await queues.run(5)
+        queues.share.add("late", 10, 0)
+        queues.works.append(asyncio.ensure_future(queues.work("late")))
+        await queues.run(2)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    assert queues.done["late"] <= 1.3 * max(queues.done[name] for name in names(19))
+    assert queues.done["late"] >= 0.7 * min(queues.done[name] for name in names(19))
+
+
+def test_what_a_queue_did_alone_is_no_debt_to_those_that_join_it() -> None:
+    async def scenario() -> Queues:
+        queues = Queues({"first": 10}, lambda _: QUICK)
+        await queues.run(60)
+        for name in names(19):
+            queues.share.add(name, 10, 0)
+            queues.works.append(asyncio.ensure_future(queues.work(name)))
+        await queues.run(1)
+        await queues.run(3)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    assert queues.done["first"] >= 0.8 * max(queues.done.values())
+    assert sum(grant.slots for _, grant in queues.grants) / len(queues.grants) >= batch_of(SLOTS) / 2, "turns are taken"
+
+
+def test_a_queue_that_was_held_back_for_long_does_not_keep_the_others_waiting_as_long() -> None:
+    async def scenario() -> Queues:
+        queues = Queues(names(20), lambda _: QUICK)
+        queues.share.change("q0", 10, 1)
+        await queues.run(20)
+        queues.share.change("q0", 10, 0)
+        await queues.run(2)
+        await queues.run(3)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    assert queues.done["q0"] <= 1.2 * min(queues.done[name] for name in names(20))
+
+
+def account(*, used: int = 0, limit: int = 0, hungry: bool = True, had: float = 0.0) -> Account[Grant]:
+    made: Account[Grant] = Account(10, limit)
+    made.used, made.hungry, made.had, made.due = used, hungry, had, 10
+    for _ in range(64):
+        made.busy += 1
+        made.finish()
+    return made
+
+
+def test_few_queues_or_few_slots_have_no_need_of_turns() -> None:
+    many = [account() for _ in range(20)]
+    assert take_turns(many, SLOTS)
+    assert not take_turns(many[:6], SLOTS)
+    assert not take_turns(many, 79)
+    fresh: Account[Grant] = Account(10, 0)
+    fresh.hungry = True  # nothing is known of its tasks yet
+    assert not take_turns([*many, fresh], SLOTS)
+
+
+def test_a_queue_at_its_limit_takes_what_that_allows() -> None:
+    short, other = account(limit=4), account(had=1.0)
+    assert plan_turns([short, other], [short, other], SLOTS, 100) == 100 - 4 - batch_of(SLOTS)
+    assert (short.planned, other.planned) == (4, batch_of(SLOTS))
+
+
+def test_the_first_in_line_waits_for_a_turn_that_is_worth_it() -> None:
+    first, second = account(), account(had=1.0)
+    assert plan_turns([first, second], [second, first], SLOTS, 30) == 30
+    assert (first.planned, second.planned) == (0, 0)
+    assert plan_turns([first, second], [second, first], SLOTS, 50) == 0
+    assert (first.planned, second.planned) == (50, 0)
+
+
+def test_who_is_in_the_middle_of_its_turn_leaves_the_next_to_others() -> None:
+    amid, second = account(used=60), account(had=1.0)
+    plan_turns([amid, second], [amid, second], SLOTS, 100)
+    assert (amid.planned, second.planned) == (0, batch_of(SLOTS))
