@@ -107,6 +107,14 @@ def test_what_is_written_reads_back_the_same(task: Task) -> None:
     assert again.encode() == task.encode()
 
 
+@given(TASKS, st.binary(max_size=40), INSTANTS)
+def test_a_completed_task_is_written_the_same_from_what_it_was(task: Task, answer: bytes, now: Instant) -> None:
+    usual = task.replace(result=None, dependency_results=None, extra={})
+    for active in (task.replace(state="active"), usual.replace(state="active")):
+        complete = active.replace(state="complete", result=Result.of_bytes(answer, now))
+        assert complete.encode_completed(active, active.encode()) == complete.encode()
+
+
 @given(TASKS)
 def test_what_is_written_is_json_for_any_reader(task: Task) -> None:
     parsed = json.loads(task.encode())

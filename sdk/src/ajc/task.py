@@ -105,6 +105,8 @@ _KEYS = frozenset(_Read.__struct_fields__)
 _OWN = ("next_try_at", "cancelled", "dead_letter", "traceparent", "tracestate")
 _GO_KEYS = _KEYS - set(_OWN)
 _NULL = Raw(b"null")
+_STATE_ACTIVE = b',"state":"active",'
+_STATE_COMPLETE = b',"state":"complete",'
 _NONE = (b"", b"null")  # a result that is absent or null
 
 _read_usual = msgspec.json.Decoder(_ReadUsual)
@@ -191,6 +193,22 @@ class Task(Struct, frozen=True, kw_only=True):
         if not self.extra:
             return encoded
         return record.spliced(encoded, {key: value for key, value in self.extra.items() if self._keeps(key)})
+
+    def encode_completed(self, active: Task, body: bytes) -> bytes:
+        """Write this task, which is `active` but complete and with a result, at a third of the cost of `encode`.
+
+        `body` is what `active` was written as. What more than those two keys could differ in goes the way of `encode`.
+        """
+        at = body.rfind(_STATE_ACTIVE)
+        # of these two keys alone there is any: within somebody's JSON one might be taken for ours
+        if at < 0 or self.result is None or active.result or active.extra or active.dependency_results:
+            return self.encode()
+        return b'%b,"result":%b%b%b' % (
+            body[:at],
+            self.result.encode(),
+            _STATE_COMPLETE,
+            body[at + len(_STATE_ACTIVE) :],
+        )
 
     def _keeps(self, key: str) -> bool:
         """Whether a kept member is written: a key of ours is, until it has a value of ours."""

@@ -32,7 +32,6 @@ _LONGEST_GATHER: Final = 0.016
 _ENOUGH: Final = 8
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-_RESULT_ROOM: Final = 512
 
 
 class Lane:
@@ -196,6 +195,7 @@ class Lane:
         ports, policy, key = self._ports, self.policy, id(lease)
         try:
             admitted = await admit_item(ports, policy, lease)
+            body = None
             if isinstance(admitted, Settled):
                 task_id, transition = admitted.task_id, admitted.transition
             elif admitted is None or self._is_over(lease):
@@ -224,8 +224,10 @@ class Lane:
                 finally:
                     self._dispatching.discard(key)
                     self._cancellations.leave(task_id, attempt)
-                transition = self._decide(admitted, outcome, policy)
-            settled = await settle(ports, self._queue, lease, task_id, transition, revision=admitted.revision)
+                transition, body = self._decide(admitted, outcome, policy)
+            settled = await settle(
+                ports, self._queue, lease, task_id, transition, revision=admitted.revision, body=body
+            )
             if not settled and transition.task is not None and await found_cancelled(ports, task_id):
                 self._drop_cancelled(lease, transition.task)
         except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon; its item comes again)
@@ -246,19 +248,21 @@ class Lane:
     def _is_over(self, lease: Lease) -> bool:
         return lease.lost or self._ports.clock.monotonic() >= lease.until
 
-    def _decide(self, admitted: Admitted, outcome: Outcome, policy: QueuePolicy) -> Transition:
+    def _decide(self, admitted: Admitted, outcome: Outcome, policy: QueuePolicy) -> tuple[Transition, bytes | None]:
+        """Return the decision, and of a success its record as it is to be stored."""
         now, limit = self._ports.clock.now(), self._ports.store.limit
         attempt = admitted.attempt
         if isinstance(outcome, Busy) and self._room.in_use(attempt.active.type):
             # others of its type are worked on, so it is not for long: the waits grow only while nothing moves
             attempt = Attempt(attempt.before, attempt.active)
         transition = decide(attempt, outcome, policy, now)
-        if isinstance(outcome, Succeeded) and len(admitted.body) + 2 * len(outcome.body) + _RESULT_ROOM > limit:
-            # perhaps: base64 makes four bytes of three, so what is far from the limit needs no exact look
-            assert transition.task is not None  # a success is saved
-            if len(transition.task.encode()) > limit:
-                return decide(admitted.attempt, ResultTooLarge(len(outcome.body), limit), policy, now)
-        return transition
+        if not isinstance(outcome, Succeeded):
+            return transition, None
+        assert transition.task is not None  # a success is saved
+        body = transition.task.encode_completed(attempt.active, admitted.body)
+        if len(body) > limit:
+            return decide(attempt, ResultTooLarge(len(outcome.body), limit), policy, now), None
+        return transition, body
 
 
 def _next_gather(gather: float, grant: Grant) -> float:

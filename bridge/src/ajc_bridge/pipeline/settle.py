@@ -26,15 +26,24 @@ _PARKING = frozenset({"no_responder", "busy"})
 
 
 async def settle(
-    ports: Ports, queue: Items, lease: Lease, task_id: str, transition: Transition, *, revision: int
+    ports: Ports,
+    queue: Items,
+    lease: Lease,
+    task_id: str,
+    transition: Transition,
+    *,
+    revision: int,
+    body: bytes | None = None,
 ) -> bool:
-    """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost."""
+    """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost.
+
+    `body`: the transition's task as it is to be stored, where the caller has written it already.
+    """
     reach("settle.begin")
     task = transition.task
-    body = b""
     letter = transition.dead_letter
     if task is not None:
-        body = task.encode()
+        body = task.encode() if body is None else body
         if transition.discard and letter is None:
             if not await _discard(ports, queue.queue, task_id, revision):
                 return False
@@ -61,7 +70,7 @@ async def settle(
             ports.journal.note(TaskSaved(task, queue.queue, revision))
             reach("settle.event_sent")
     if letter is not None:
-        await _perform_dead_letter(ports, letter, body)
+        await _perform_dead_letter(ports, letter, body or b"")
         # the record goes last: while its letter was on the way it said that the task is over
         if transition.discard and not await _discard(ports, queue.queue, task_id, revision):
             return False
