@@ -26,10 +26,9 @@ _pattern = re.compile(
 
 # Tasks that are handled together were made in the same seconds: these two tables turn most of the work into a lookup.
 _CACHED = 2_048
-_CACHED_TEXTS = 8_192  # several times those of the tasks that one bridge works on
 _second_of_text: dict[str, int] = {}
 _text_of_second: dict[int, str] = {}
-_text_of_instant: dict[Instant, str] = {}  # with Z: the bridge writes a task's times twice
+_text_of_instant: dict[Instant, str] = {}  # with Z, as it was read: when a task was made is read, and written again
 _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 
 
@@ -52,7 +51,7 @@ class Instant(int):
             if text[-1:] == "Z" and text[19] == "." and digits.isdecimal() and digits.isascii():
                 if len(digits) == 9 and digits[-1] != "0":  # noqa: PLR2004 - as `rfc3339` writes it
                     instant = cls(seconds * SECOND + int(digits))
-                    if len(_text_of_instant) >= _CACHED_TEXTS:
+                    if len(_text_of_instant) >= _CACHED:
                         _text_of_instant.clear()
                     _text_of_instant[instant] = text  # who reads a task mostly writes it again
                     return instant
@@ -93,14 +92,9 @@ class Instant(int):
 
     def rfc3339(self) -> str:
         """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset): no text can say it."""
-        text = _text_of_instant.get(self)
-        if text is None or self.offset:
-            text = self._written()
-            if not self.offset:
-                if len(_text_of_instant) >= _CACHED_TEXTS:
-                    _text_of_instant.clear()
-                _text_of_instant[self] = text
-        return text
+        if self.offset:
+            return self._written()
+        return _text_of_instant.get(self) or self._written()
 
     def _written(self) -> str:
         offset = self.offset

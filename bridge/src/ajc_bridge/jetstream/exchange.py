@@ -18,7 +18,10 @@ from ajc.subjects import beat_prefix
 from ajc_bridge.happenings import BeatIgnored, ReplyIgnored
 from ajc_bridge.ports import Beaten, Journal
 
-_REMEMBERED: Final = 4_096
+_ANSWERED: Final = 512
+"""A second reply comes at once; thousands of them kept would only be memory that is touched for every task."""
+_GIVEN_UP: Final = 4_096
+"""A late one may take minutes."""
 _ROOM_SECONDS: Final = 0.05
 _TOKEN_DIGITS: Final = 16
 _RANDOM_BYTES: Final = 2_048
@@ -48,8 +51,8 @@ class NatsExchange:
         self._table: dict[bytes, _Waiting] = {}
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._over: dict[bytes, tuple[str, str, str]] = {}
-        self._over_before: dict[bytes, tuple[str, str, str]] = {}
+        self._answered = _Remembered(_ANSWERED)
+        self._given_up = _Remembered(_GIVEN_UP)
         self._tokens: list[str] = []
         self._limit = connection.max_payload
 
@@ -116,9 +119,10 @@ class NatsExchange:
         token = subject[self._inbox_length :]
         waiting = self._table.pop(token, None)
         if waiting is None:
-            self._journal.note(ReplyIgnored(*(self._recall(token) or ("late", "", ""))))
+            kind, over = self._recall(token)
+            self._journal.note(ReplyIgnored(kind, *over))
             return
-        self._remember(token, "duplicate", waiting)
+        self._answered.put(token, waiting)
         if waiting.future.done():  # nobody waits for it any more
             self._journal.note(ReplyIgnored("late", waiting.type, waiting.task_id))
         else:
@@ -128,8 +132,8 @@ class NatsExchange:
         token = subject[self._beats_length :]
         waiting = self._table.get(token)
         if waiting is None:
-            over = self._recall(token)
-            self._journal.note(BeatIgnored("unknown", "", "") if over is None else BeatIgnored("over", *over[1:]))
+            _, over = self._recall(token)
+            self._journal.note(BeatIgnored("over" if over[1] else "unknown", *over))
             return
         until = None if waiting.beaten is None or waiting.future.done() else waiting.beaten(body)
         if until is None:
@@ -148,16 +152,33 @@ class NatsExchange:
         now = self._loop.time()
         for token in [token for token, waiting in self._table.items() if waiting.until <= now]:
             waiting = self._table.pop(token)
-            self._remember(token, "late", waiting)
+            self._given_up.put(token, waiting)
             if not waiting.future.done():
                 waiting.future.set_result(None)
         self._look_at(min((waiting.until for waiting in self._table.values()), default=math.inf))
 
-    def _remember(self, token: bytes, kind: str, waiting: _Waiting) -> None:
-        """Keep for a while what another reply to this request would be."""
-        self._over[token] = (kind, waiting.type, waiting.task_id)
-        if len(self._over) >= _REMEMBERED:
-            self._over_before, self._over = self._over, {}
+    def _recall(self, token: bytes) -> tuple[str, tuple[str, str]]:
+        """Tell what a further reply to this request is (late, duplicate), and its type and task where still known."""
+        over = self._answered.get(token)
+        if over is not None:
+            return "duplicate", over
+        return "late", self._given_up.get(token) or ("", "")
 
-    def _recall(self, token: bytes) -> tuple[str, str, str] | None:
-        return self._over.get(token) or self._over_before.get(token)
+
+class _Remembered:
+    """Type and task of the newest requests that wait no more: of `least` at least, of twice as many at most."""
+
+    __slots__ = ("_before", "_least", "_now")
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._now: dict[bytes, tuple[str, str]] = {}
+        self._before: dict[bytes, tuple[str, str]] = {}
+
+    def put(self, token: bytes, waiting: _Waiting) -> None:
+        self._now[token] = (waiting.type, waiting.task_id)
+        if len(self._now) >= self._least:
+            self._before, self._now = self._now, {}
+
+    def get(self, token: bytes) -> tuple[str, str] | None:
+        return self._now.get(token) or self._before.get(token)

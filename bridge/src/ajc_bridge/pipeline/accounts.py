@@ -17,13 +17,14 @@ class Account(Generic[_T]):
 
     `used` are held, `busy` of them with an item; `planned` is what the present sharing gives; `due` is what it would
     hold if all that want some now had their share. `had` is what it has held so far, in slot-seconds for a weight of 1.
+    `finished` counts its items of late.
     """
 
     __slots__ = (
-        "_finished",
         "_held",
         "busy",
         "due",
+        "finished",
         "had",
         "hungry",
         "leaving",
@@ -48,7 +49,7 @@ class Account(Generic[_T]):
         self.waiter: asyncio.Future[_T] | None = None
         self.had = 0.0
         self._held = 0.0
-        self._finished = 0
+        self.finished = 0
 
     def share(self, weights: int) -> float:
         """Return how much of its due one more slot would be; `weights` are those of all that want some.
@@ -69,16 +70,11 @@ class Account(Generic[_T]):
         spent = self.used * seconds
         self.had += spent / self.weight
         self._held += spent
-        if self._finished >= _WINDOW:
+        if self.finished >= _WINDOW:
             self._held /= 2
-            self._finished //= 2
-
-    def finish(self) -> None:
-        """One of its items is done with."""
-        self.busy -= 1
-        self._finished += 1
+            self.finished //= 2
 
     @property
     def quick(self) -> bool:
         """Whether it is known to give a slot back within a moment; items that run on and on end that, too."""
-        return self._finished >= _KNOWN_BY and self._held < _QUICK_SECONDS * self._finished
+        return self.finished >= _KNOWN_BY and self._held < _QUICK_SECONDS * self.finished

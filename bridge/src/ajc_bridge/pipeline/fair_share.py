@@ -117,7 +117,8 @@ class FairShare:
     def finish(self, name: str) -> None:
         """One item is done with: its slot is free."""
         lane = self._lanes[name]
-        lane.finish()
+        lane.busy -= 1
+        lane.finished += 1
         self._busy -= 1
         self._give_back(name, lane, 1)
 
