@@ -134,6 +134,47 @@ def test_turns_end_soon_when_quick_tasks_become_slow() -> None:
     assert holders >= 3
 
 
+def test_slots_that_slow_tasks_hold_are_not_waited_for() -> None:
+    """A queue at its limit holds so many that what is left can never be worth a turn of all slots."""
+
+    async def scenario() -> Queues:
+        queues = Queues({"long": 10}, lambda name: 1_000.0 if name == "long" else QUICK)
+        queues.share.change("long", 10, SLOTS - 35)
+        await queues.run(0.1)
+        for name in names(10):
+            queues.share.add(name, 10, 0)
+            queues.works.append(asyncio.ensure_future(queues.work(name)))
+        await queues.run(1)
+        await queues.run(2)
+        queues.stop()
+        return queues
+
+    queues = run_virtually(scenario())
+    assert sum(queues.done.values()) >= 0.7 * 35 * 2 / (QUICK + 0.002)
+    assert min(queues.done[name] for name in names(10)) >= 0.5 * max(queues.done.values())
+
+
+def test_slots_are_kept_back_for_a_moment_at_most() -> None:
+    """What is free then goes out, worth a turn or not: those who hold the rest were quick until now."""
+
+    async def scenario() -> tuple[float, list[int]]:
+        loop = asyncio.get_running_loop()
+        share = FairShare(SLOTS, Notes())
+        for name in names(20):
+            share.add(name, 10, 0)
+            share._lanes[name].finished = 64
+        for _ in range(SLOTS - 35):
+            share.start("q0", reserved=False)
+        begun = loop.time()
+        async with asyncio.timeout(5):
+            grants = await asyncio.gather(*(share.acquire(name, hungry=True) for name in list(names(20))[1:]))
+        return loop.time() - begun, [grant.slots for grant in grants]
+
+    waited, slots = run_virtually(scenario())
+    assert waited <= 0.1
+    assert sum(slots) == 35
+
+
 def test_a_queue_with_one_item_now_and_then_is_served_at_once_among_others_turns() -> None:
     async def scenario() -> list[float]:
         loop = asyncio.get_running_loop()

@@ -18,12 +18,12 @@ import msgspec
 
 from ajc_bridge.happenings import SlotsChanged
 from ajc_bridge.pipeline.accounts import Account
-from ajc_bridge.pipeline.turns import plan_turns, take_turns
+from ajc_bridge.pipeline.turns import plan_turns, slots_in_turns, take_turns
 from ajc_bridge.ports import Journal
 
 IDLE_WAIT_SECONDS: Final = 5.0
 _TURN_SECONDS: Final = 0.05
-"""So long at most slots are kept back until they are worth a turn, when nothing happens that would be a reason."""
+"""So long at most slots are kept back until they are worth a turn: then they are shared out as everywhere else."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -53,6 +53,8 @@ class FairShare:
         self._scheduled = False
         self._looked = self._loop.time()
         self._turn: asyncio.TimerHandle | None = None
+        self._last_turn = 0.0
+        self._overdue = False
 
     def add(self, name: str, weight: int, limit: int) -> None:
         """Let a queue take part, again if it had left."""
@@ -111,6 +113,8 @@ class FairShare:
         lane.busy += 1
         self._busy += 1
         if not reserved:
+            if not self._scheduled:
+                self._pass_time()  # it was not held until now
             lane.used += 1
             self._used += 1
 
@@ -167,7 +171,12 @@ class FairShare:
                     lane.pass_time(passed)
 
     def _look_again(self) -> None:
+        left = self._last_turn + _TURN_SECONDS - self._loop.time()
+        if left > 0:
+            self._turn = self._loop.call_later(left, self._look_again)
+            return
         self._turn = None
+        self._overdue = True
         self._soon()
 
     def _grant(self, asking: list[_Lane]) -> None:
@@ -202,8 +211,14 @@ class FairShare:
         weights = sum(lane.weight for lane in wanting)
         for lane in wanting:
             lane.due = self._total * lane.weight // weights
-        if take_turns(wanting, self._total):
-            left = plan_turns(wanting, asking, self._total, free)
+        turning = slots_in_turns(self._lanes.values(), self._total)
+        overdue, self._overdue = self._overdue, False
+        if not overdue and take_turns(wanting, turning):
+            for lane in wanting:
+                lane.due = turning * lane.weight // weights
+            left = plan_turns(wanting, asking, turning, free)
+            if any(lane.planned and lane.hungry for lane in asking):
+                self._last_turn = self._loop.time()
             if left and self._turn is None:
                 self._turn = self._loop.call_later(_TURN_SECONDS, self._look_again)
             return left, True

@@ -7,7 +7,7 @@ again for each task. While tasks take milliseconds, the same shares over time co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ajc_bridge.pipeline.accounts import Account
@@ -19,6 +19,11 @@ _WORTH: Final = 32
 def batch_of(total: int) -> int:
     """Return the most slots that a queue may hold in its turn: two fifths, so others go on while it pulls."""
     return total * 2 // 5
+
+
+def slots_in_turns(lanes: Iterable[Account[Any]], total: int) -> int:
+    """Return how many of all slots are free or come back in a moment: who waits for those of slow tasks waits long."""
+    return total - sum(lane.used for lane in lanes if lane.used and not lane.quick)
 
 
 def take_turns(wanting: Sequence[Account[Any]], total: int) -> bool:
