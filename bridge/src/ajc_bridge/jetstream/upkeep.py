@@ -11,7 +11,7 @@ import anyio
 
 from ajc import subjects
 from ajc.connection import Connection
-from ajc.errors import AjcError, Conflict, NotFound, QueueFull, StoreError, Unavailable
+from ajc.errors import AjcError, Conflict, InvalidName, NotFound, QueueFull, StoreError, Unavailable
 from ajc.queue import QueueInfo
 from ajc.stored_message import StoredMessage, delete_message, next_message
 from ajc_bridge.happenings import DueItemHeldUp, DueItemPut, RemainsCleared, Trouble
@@ -129,8 +129,10 @@ class Upkeep:
                 if self._now() >= end:
                     return False
                 await anyio.sleep(_BETWEEN_SECONDS)
-            except Conflict:
-                return True  # the task has an item there: the server moves this one when that has gone
+            except (Conflict, InvalidName):
+                # the task has an item there: the server moves this one when that has gone; or nobody but the server
+                # could send to such a subject, and it will
+                return True
             else:
                 break
         with suppress(NotFound, StoreError):  # moved meanwhile
