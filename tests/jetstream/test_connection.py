@@ -45,6 +45,21 @@ async def _fill(connection: Connection, subject: str, body: bytes) -> int:
     return 500
 
 
+async def test_a_body_that_is_no_bytes_is_refused_and_the_others_are_sent(own_server, connect):
+    connection = await connect(own_server.url)
+    got: list[Message] = []
+    await connection.subscribe("body", got.append)
+    body = bytearray(b"first")
+    connection.publish("body", body)
+    body[:] = b"later"
+    with pytest.raises(TypeError):
+        connection.publish("body", "text")
+    connection.publish("body", b"after")
+    await until(lambda: len(got) == 2)
+    assert [message.body for message in got] == [b"first", b"after"]
+    await connection.close()
+
+
 async def test_a_full_send_buffer_says_so_and_goes_on(own_server, connect):
     connection = await connect(own_server.url)
     got: list[Message] = []

@@ -127,6 +127,8 @@ class FastClient(Client):
 
     def publish_now(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
         """Send one message: `Connection.publish` in one piece, since a task costs six of them."""
+        if body.__class__ is not bytes:
+            body = bytes(body)  # whoever passes what is none learns of it here: later it would stop all messages
         size = len(body) if headers is None else len(headers) + len(body)
         if " " in subject or not subject.isprintable() or not subject or size > SMALLEST_LIMIT:
             check_message(subject, size, self.max_payload)

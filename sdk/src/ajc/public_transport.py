@@ -228,6 +228,7 @@ class PublicTransport:
 
     def _publish(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
         """Hand one message over; the sending task publishes it. See `ajc.transport.Publish`."""
+        body = bytes(body)  # raises here for what is none: later it would end the sending task
         check_message(subject, len(body) + len(headers or b""), max(self.max_payload, SMALLEST_LIMIT))
         if self.closed:
             raise Closed
