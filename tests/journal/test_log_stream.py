@@ -173,3 +173,37 @@ def test_lines_that_were_left_out_are_told_once_the_reader_is_back():
         ("bridge.drained", None, 2),
     ]
     assert {line["left"] for line in told[:-2]} == {0}
+
+
+def test_an_object_that_is_collected_while_a_line_is_written_may_log():
+    """Its line comes behind the other one: no lock is waited for in the thread that has it."""
+    reading, writing = os.pipe()
+    stream = LogStream(writing)
+    logs = Logs("info", "json", stream=stream)
+    send = stream._send
+
+    class Collected:
+        def __del__(self) -> None:
+            logs.say("error", "amid", "from an object that is no more")
+
+    def send_amid_a_collection(line: bytes) -> int:
+        stream._send = send
+        Collected()  # nobody has it: it is collected at once
+        return send(line)
+
+    stream._send = send_amid_a_collection
+    writer = threading.Thread(target=logs.say, args=("info", "first", "from the work"), daemon=True)
+    writer.start()
+    writer.join(10)
+    assert not writer.is_alive(), "the thread waits for itself"
+    told = [json.loads(line)["action"] for line in os.read(reading, 65_536).splitlines()]
+    assert told == ["first", "amid"]
+
+
+def test_who_holds_a_lock_of_its_own_does_not_wait_for_the_thread_that_follows():
+    reading, writing = os.pipe()
+    stream = LogStream(writing)
+    with stream._lock:  # as the thread has it while it writes
+        stream.write("meanwhile\n")
+    stream.write("then\n")
+    assert os.read(reading, 65_536) == b"meanwhile\nthen\n"

@@ -104,6 +104,18 @@ async def test_one_that_is_wanted_again_meanwhile_is_left_alone() -> None:
     assert pipe.task().state == "new"
 
 
+async def test_one_that_was_cancelled_again_meanwhile_is_left_to_its_second_canceller() -> None:
+    pipe = Pipe(retention={"terminated": 0})
+    cancel(pipe)
+    looker = Looker(pipe)
+    await looker.look_for(SETTLED_SECONDS - 6)
+    cancel(pipe)
+    await looker.look_for(SETTLED_SECONDS - 6)
+    assert pipe.store.get("t1") is not None
+    await looker.look_for(20)
+    assert pipe.store.get("t1") is None
+
+
 async def test_more_than_are_remembered_are_found_by_reading_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_REMEMBERED", 2)
     pipe = Pipe(retention={"terminated": 0})

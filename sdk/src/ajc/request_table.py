@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ajc.answers import STATUS, Answer
-from ajc.errors import AjcError, RequestTimeout, Unavailable
+from ajc.errors import RequestTimeout, Unavailable
 
 _SWEEP_SECONDS: Final = 0.05
 
@@ -80,7 +80,7 @@ class RequestTable:
             return
         try:
             pending.future.set_result(pending.read(body, headers))
-        except AjcError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is for who waits: nobody else is told)
             pending.future.set_exception(error)
 
     def fail(self, error: Unavailable, *, everything: bool) -> None:

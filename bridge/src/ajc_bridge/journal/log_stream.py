@@ -51,14 +51,14 @@ class LogStream:
         return self._tty
 
     def write(self, text: str) -> int:
-        """Take one line, with its end. Never waits, never raises."""
+        """Take one line, with its end. Never waits, not for another thread either, and never raises."""
         line = text.encode("utf-8", "replace")
-        with self._lock:
-            rest = line if self._waiting else self._sent(line)
-            if len(rest) == len(line) and self._bytes + len(rest) > self._most:
-                self.dropped += 1
-            elif rest:  # a line that was begun is ended, whatever waits
-                self._keep(rest)
+        if self._waiting and self._bytes + len(line) > self._most:
+            self.dropped += 1
+        else:
+            self._bytes += len(line)
+            self._waiting.append(line)
+            self._write_waiting()
         return len(text)
 
     def flush(self) -> None:
@@ -71,32 +71,38 @@ class LogStream:
             self._await_reader(left)
             self._write_waiting()
 
-    def _keep(self, rest: bytes) -> None:
-        self._waiting.append(rest)
-        self._bytes += len(rest)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, name="log-stream", daemon=True)
-            self._thread.start()
-
     def _follow(self) -> None:
         """Write as the reader takes it, until nothing waits."""
-        while True:
+        while self._waiting:
             self._await_reader(_LOOK_SECONDS)
             self._write_waiting()
-            with self._lock:
-                if not self._waiting:
-                    self._thread = None
-                    return
+        self._thread = None
+        self._write_waiting()  # what came between the last look and that
 
     def _write_waiting(self) -> None:
-        with self._lock:
-            while self._waiting:
-                line = self._waiting.popleft()
-                rest = self._sent(line)
-                self._bytes -= len(line) - len(rest)
-                if rest:
-                    self._waiting.appendleft(rest)
-                    return
+        """Write what the reader takes now; a thread follows with the rest.
+
+        One at a time, and nobody waits for whoever does: a line may be logged while another is written, by an object
+        that is collected just then, in the same thread or with a lock that others want.
+        """
+        behind = False
+        while self._waiting and not behind and self._lock.acquire(blocking=False):
+            try:
+                while self._waiting and not behind:
+                    line = self._waiting.popleft()
+                    rest = self._sent(line)
+                    self._bytes -= len(line) - len(rest)
+                    if rest:
+                        self._waiting.appendleft(rest)
+                        behind = True
+            finally:
+                self._lock.release()
+            # looked at again: what came meanwhile found the lock taken
+        if behind and self._thread is None:
+            self._thread = threading.Thread(target=self._follow, name="log-stream", daemon=True)
+            self._thread.start()
+        elif not self._waiting:
+            self._bytes = 0  # threads that count at once may lose something, but not for long
 
     def _sent(self, line: bytes) -> bytes:
         """Write what can be written now, and return the rest; a line that can never be written is dropped."""

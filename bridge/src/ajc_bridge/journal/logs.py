@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final, Literal, TextIO, cast
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 import structlog
@@ -158,6 +158,22 @@ def fields_of(detail: happened.Detail) -> dict[str, Any]:
     return fields
 
 
+class _Lines:
+    """What structlog hands its lines to: its own has a lock.
+
+    An object that is collected while a line is written may log, and would wait for that lock in the thread that has it.
+    """
+
+    def __init__(self, stream: LogStream | TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    debug = info = warning = error = critical = msg
+
+
 def make_logger(form: Literal["console", "json"], stream: LogStream | TextIO) -> Any:
     """Return a structlog logger of its own, so that a host program's configuration and ours do not meet."""
     render: Any
@@ -167,7 +183,7 @@ def make_logger(form: Literal["console", "json"], stream: LogStream | TextIO) ->
         render = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=0)
     for_people = [] if form == "json" else [_for_people]
     return structlog.wrap_logger(
-        structlog.WriteLogger(cast("TextIO", stream)),  # needs no more of it than to write and flush
+        _Lines(stream),
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"), *for_people, render],
         wrapper_class=structlog.BoundLogger,
         cache_logger_on_first_use=False,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ajc.cancel_by_hand import is_cancelled
-from ajc.errors import Conflict, InvalidValue, TooLarge
+from ajc.errors import Conflict, InvalidValue, TooLarge, Unavailable
 from ajc.instant import SECOND
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.decision.policy import MIN_TTL_NS, QueuePolicy
@@ -27,7 +27,7 @@ class CancelledRecords:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._due: dict[str, float] = {}
+        self._due: dict[str, tuple[float, int]] = {}  # when, and the revision that was read
 
     def remember(self, record: Record, policy: QueuePolicy) -> bool:
         """Take note of a cancelled record that was read; False when there is no room: it must be read once more."""
@@ -38,19 +38,28 @@ class CancelledRecords:
             return False
         clock = self._ports.clock
         left = SETTLED_SECONDS - (clock.now() - record.stored_at) / SECOND
-        self._due[record.task_id] = clock.monotonic() + min(max(left, 0.0), SETTLED_SECONDS)  # whatever the clocks say
+        moment = clock.monotonic() + min(max(left, 0.0), SETTLED_SECONDS)  # whatever the clocks say
+        self._due[record.task_id] = moment, record.revision
         return True
 
     async def look(self, policies: Mapping[str, QueuePolicy]) -> int:
         """Limit some that are due, and return how many were looked at. Raises `Unavailable`: they are due still."""
         now = self._ports.clock.monotonic()
-        due = [task_id for task_id, moment in self._due.items() if moment <= now][:_LOOKS]
+        due = [task_id for task_id, (moment, _) in self._due.items() if moment <= now][:_LOOKS]
         for task_id in due:
             record = await self._ports.store.load(task_id, leader=True)
             task = record.task if record is not None else None
-            if record is not None and task is not None and is_cancelled(task) and task.queue in policies:
+            _, revision = self._due.pop(task_id)
+            if record is None or task is None or not is_cancelled(task) or task.queue not in policies:
+                continue
+            if record.revision != revision:  # retried and cancelled again: that canceller may still be about
+                self.remember(record, policies[task.queue])
+                continue
+            try:
                 await self._limit(record, policies[task.queue].ttl_ns(task.state))
-            self._due.pop(task_id, None)
+            except Unavailable:
+                self._due[task_id] = now, revision
+                raise
         return len(due)
 
     async def _limit(self, record: Record, kept: int | None) -> None:
