@@ -252,6 +252,14 @@ def test_what_cannot_be_served_ends_with_2(cli: CommandLine, arguments, code, te
     assert text in done.err
 
 
+def test_a_command_beside_the_caller_is_told_to_be_named_by_its_path(cli: CommandLine) -> None:
+    script = cli.folder / "count"
+    script.write_text("#!/bin/sh\nwc -w\n")
+    assert "count\n  is it executable?" in cli("exec", "t", "--", "count").err
+    script.chmod(0o755)
+    assert "count\n  it is not on PATH: write ./count" in cli("exec", "t", "--", "count").err
+
+
 async def test_thousands_of_commands_leak_nothing(cli: CommandLine, kind: str) -> None:
     """A thousand here, to keep the suite short; none of its processes or descriptors is left."""
     responder = cli.start("exec", kind, "--concurrency", "8", "--", "true")

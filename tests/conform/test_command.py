@@ -154,6 +154,7 @@ async def test_nobody_there_is_told_once_and_nothing_is_tried(server: Any, tmp_p
     assert len(rules) > 20
     assert {line.split()[2] for line in rules} == {"untried"}
     assert summary.endswith(f"0 not applicable, {len(rules)} not tried. No level passed.")
+    assert "nobody:here is the name of a family" in done.err
     told = json.loads(document.out)
     assert set(document.outcomes.values()) == {"not tried"}
     assert (told["ok"], told["highest_level"], told["gave_up"]) == (False, None, given_up[10:-1])
@@ -216,7 +217,7 @@ async def test_what_ended_the_command_first_is_told_and_not_what_it_said_when_st
         (("conform", "--level", "L4"), "L4"),
         (("conform", "--only", "EXEC-41"), "EXEC-1 to EXEC-40"),
         (("conform", "--only", "EXEC-3"), "binds the bridge"),
-        (("two words",), "task type"),
+        (("two words",), "task type 'two words' is not"),
         (("conform", "--prefix", "a.*"), "wildcards"),
         (("conform", "--start", "no-such-command-here"), "there is no command"),
         (("conform", "--start", "NAME=value command"), "write sh -c '...' for one"),

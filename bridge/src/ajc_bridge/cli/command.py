@@ -6,18 +6,33 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
 
+from ajc_bridge.cli.exits import USAGE, CliError
 from ajc_bridge.cli.strays import MARK, Strays
 
 STDERR_KEPT: Final = 16_384
 PIPE_SECONDS: Final = 1.0
 _MAX_TEXT: Final = 4_096
+
+
+def check_command(name: str, missing: str = "is it installed, and on PATH?") -> None:
+    """Raise `CliError` when there is no such program; `missing` is the advice when no file has the name either."""
+    if shutil.which(name) is not None:
+        return
+    here = Path(name)
+    hint = missing
+    if here.exists():
+        by_path = os.sep in name or not os.access(here, os.X_OK)
+        hint = "is it executable?" if by_path else f"it is not on PATH: write ./{name} for the one in this folder"
+    raise CliError(f"there is no command {name}", hint, USAGE)
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import sys
 from enum import StrEnum
@@ -97,6 +96,8 @@ def conform(
         print_json(as_document(report))
     else:
         sys.stdout.write(as_text(report))
+    if report.gave_up and not start:
+        say(f"{type} is the name of a family: the responder serves {type}:echo and others, see docs/protocol.md")
     if not report.ok:
         raise typer.Exit(FAILED)
 
@@ -163,6 +164,7 @@ def _check(family: str, prefix: str, only: list[str]) -> frozenset[str]:
     from ajc_bridge.config.values import SubjectPrefix  # noqa: PLC0415
     from ajc_bridge.conform.rules import BY_NAME  # noqa: PLC0415
 
+    check_type(family, catchall=True)
     check_type(f"{family}:progress")  # the longest
     try:
         TypeAdapter(SubjectPrefix).validate_python(prefix)
@@ -179,6 +181,7 @@ def _check(family: str, prefix: str, only: list[str]) -> frozenset[str]:
 
 def _command(start: str) -> list[str]:
     from ajc.errors import InvalidValue  # noqa: PLC0415 - keeps --help quick
+    from ajc_bridge.cli.command import check_command  # noqa: PLC0415
 
     try:
         command = shlex.split(start)
@@ -186,10 +189,8 @@ def _command(start: str) -> list[str]:
         raise InvalidValue("--start", start, f"is no command: {error}") from None
     if start and not command:
         raise InvalidValue("--start", start, "is no command")
-    if command and shutil.which(command[0]) is None:
-        missing = "is it installed, and on PATH? No shell runs it: write sh -c '...' for one"
-        hint = "is it executable?" if Path(command[0]).exists() else missing
-        raise CliError(f"there is no command {command[0]}", hint, USAGE)
+    if command:
+        check_command(command[0], "is it installed, and on PATH? No shell runs it: write sh -c '...' for one")
     return command
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -67,6 +65,7 @@ def execute(
     without AJ_RUN in its environment: `env -u AJ_RUN setsid ./daemon`.
     """
     from ajc.responder import Responder  # noqa: PLC0415 - keeps --help quick
+    from ajc_bridge.cli.command import check_command  # noqa: PLC0415
     from ajc_bridge.cli.strays import find_strays  # noqa: PLC0415
 
     patience = duration(kill_after, "--kill-after").total_seconds()
@@ -74,9 +73,7 @@ def execute(
     if longest is not None and longest <= 0:
         raise CliError(f"--max-runtime {max_runtime} leaves no time for the command", "write it like 5m", USAGE)
     check_connection(server, context)
-    if shutil.which(command[0]) is None:
-        hint = "is it executable?" if Path(command[0]).exists() else "is it installed, and on PATH?"
-        raise CliError(f"there is no command {command[0]}", hint, USAGE)
+    check_command(command[0])
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
