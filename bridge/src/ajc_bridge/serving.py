@@ -59,6 +59,7 @@ class Serving:
         self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
         self._upkeep = Upkeep(connection, ports.journal, self._infos, may_put=config.bridge.create)
         self.upkeep = self._upkeep.run
+        """Look after the queues that are served, until cancelled."""
 
     @property
     def begun(self) -> bool:
