@@ -2,7 +2,7 @@
 # Makes .venv with everything a checkout needs: the locked requirements and both packages, editable.
 # Called by `make setup`. Needs Python 3.11 or newer; on a Debian without venv, root may install it.
 # The system's own Python comes before one that was compiled here: distributions build theirs with profiles of use, and
-# a bridge on it takes a fifth less CPU a task. PYTHON=/path/to/python3 names another.
+# a bridge on it takes a tenth to a fifth less CPU a task. PYTHON=/path/to/python3 names another.
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv

@@ -77,12 +77,12 @@ async def test_a_log_that_nobody_reads_stops_nothing(own_server, make_bridge, ki
             assert pipe.full()
             assert (await world.settled(task, "complete")).tries == 1
             assert len(slow.requests) == 1
-            before = len(pipe.lines(1.0))
+            pipe.lines(1.0)
             last = await world.run(kind, queue="Q")
             await world.settled(last, "complete")
             bridge.signal(SIGTERM)
             assert await bridge.ended() == 0
-            told = pipe.lines()[before - 1 :]
+            told = pipe.lines()  # the bridge says what it left out with its next line, whatever that is: an idle pull's
             (dropped,) = [line for line in told if line["action"] == "log.lines_dropped"]
             assert dropped["lines"] > 0
             assert told[-1]["action"] == "bridge.stopped"

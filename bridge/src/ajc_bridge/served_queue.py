@@ -27,6 +27,8 @@ from ajc_bridge.ports import Ports
 _LOOK_SECONDS: Final = 0.02
 _INTERRUPTED_SECONDS: Final = 5.0
 _ABANDONED_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 1.0
+"""Without a server there is nobody to wait for."""
 
 
 class ServedQueue:
@@ -116,6 +118,10 @@ class ServedQueue:
         if self._rescuing is not None:
             self._rescuing.cancel()
 
+    async def quiet(self) -> None:
+        """After `stop`: let nothing more come in, and return once what had been sent has been given back."""
+        await self._queue.quiet()
+
     def leave(self) -> None:
         """Stop, and take no further part in the sharing of slots; those held come back when what runs has ended."""
         self.stop()
@@ -150,7 +156,7 @@ async def drain(queues: Sequence[ServedQueue], seconds: float) -> int:
     for served in queues:
         served.stop()
     left = 0
-    async with _ending(queues) as ending:
+    async with _ending(queues) as ending, _quieting(queues):
         await asyncio.wait(ending, timeout=seconds)
         left = sum(served.running for served in queues)
         if left:
@@ -170,6 +176,18 @@ async def abandon(queues: Sequence[ServedQueue]) -> None:
         served.abandon()
     async with _ending(queues) as ending:
         await asyncio.wait(ending, timeout=_ABANDONED_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _quieting(queues: Sequence[ServedQueue]) -> AsyncIterator[None]:
+    quieting = [asyncio.create_task(served.quiet()) for served in queues]
+    try:
+        if quieting:
+            await asyncio.wait(quieting, timeout=_QUIET_SECONDS)
+        yield
+    finally:
+        for task in quieting:
+            task.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -67,6 +67,15 @@ class JetStreamWorkQueue:
         self._turn()
         self._subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
+    async def quiet(self) -> None:
+        """Let the server send no more: what it has sent has been handed over when this returns. Raises nothing.
+
+        An item that is given back later then goes to somebody else, and not to the pull that is still under way here.
+        """
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.drain()
+
     async def stop(self) -> None:
         """Close the inbox. Nothing may be under way."""
         if self._turning is not None:
