@@ -172,3 +172,11 @@ def test_replies_that_change_nothing_are_counted_by_kind() -> None:
     assert page['ajc_bridge_replies_total{kind="duplicate"}'] == 1
     assert page["ajc_bridge_retry_after_ignored_total"] == 1
     assert page['ajc_bridge_dead_letters_total{queue="Q",reason="tries"}'] == 1
+
+
+def test_lines_that_were_left_out_are_read_when_asked() -> None:
+    left_out = 0
+    metrics = Metrics(lines_dropped=lambda: left_out)
+    assert samples(metrics)["ajc_bridge_log_lines_dropped_total"] == 0
+    left_out = 7
+    assert samples(metrics)["ajc_bridge_log_lines_dropped_total"] == 7

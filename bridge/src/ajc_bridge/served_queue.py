@@ -27,8 +27,6 @@ from ajc_bridge.ports import Ports
 _LOOK_SECONDS: Final = 0.02
 _INTERRUPTED_SECONDS: Final = 5.0
 _ABANDONED_SECONDS: Final = 1.0
-_QUIET_SECONDS: Final = 1.0
-"""Without a server there is nobody to wait for."""
 
 
 class ServedQueue:
@@ -156,7 +154,8 @@ async def drain(queues: Sequence[ServedQueue], seconds: float) -> int:
     for served in queues:
         served.stop()
     left = 0
-    async with _ending(queues) as ending, _quieting(queues):
+    async with _ending(queues) as ending:
+        await asyncio.gather(*(served.quiet() for served in queues))  # before anything is given back
         await asyncio.wait(ending, timeout=seconds)
         left = sum(served.running for served in queues)
         if left:
@@ -176,18 +175,6 @@ async def abandon(queues: Sequence[ServedQueue]) -> None:
         served.abandon()
     async with _ending(queues) as ending:
         await asyncio.wait(ending, timeout=_ABANDONED_SECONDS)
-
-
-@contextlib.asynccontextmanager
-async def _quieting(queues: Sequence[ServedQueue]) -> AsyncIterator[None]:
-    quieting = [asyncio.create_task(served.quiet()) for served in queues]
-    try:
-        if quieting:
-            await asyncio.wait(quieting, timeout=_QUIET_SECONDS)
-        yield
-    finally:
-        for task in quieting:
-            task.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -155,11 +155,13 @@ class FastClient(Client):
             self._check_room()
         self.send(commands)
 
+    def unsent(self) -> int:
+        """Bytes handed over and not taken by the socket: measured once a turn, and counted on from there."""
+        return self.measure_backlog() if self.turn_begins or self.backlog > OFFLINE_BUFFER else self.backlog
+
     def ready(self) -> bool:
         """Whether there is a server, and the send buffer takes more without complaint."""
-        if self.turn_begins or self.backlog > OFFLINE_BUFFER:
-            self.measure_backlog()
-        return self.backlog <= LOW_WATER and self.is_connected
+        return self.unsent() <= LOW_WATER and self.is_connected
 
     def _check_room(self) -> None:
         if self.is_closed:

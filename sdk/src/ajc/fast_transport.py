@@ -11,7 +11,7 @@ import nats.errors
 from ajc import fast_client
 from ajc.fast_client import FastClient
 from ajc.public_transport import PublicTransport
-from ajc.transport import OFFLINE_BUFFER, Message, RawCallback, Subscription
+from ajc.transport import Message, RawCallback, Subscription
 
 _logger: Final = logging.getLogger("ajc.connection")
 
@@ -69,9 +69,8 @@ class FastTransport(PublicTransport):
         return _RawSubscription(self._fast, subscription)
 
     def backlog(self) -> int:
-        """Bytes handed over and not taken by the socket: measured once a turn, and counted on from there."""
-        fast = self._fast
-        return fast.measure_backlog() if fast.turn_begins or fast.backlog > OFFLINE_BUFFER else fast.backlog
+        """Bytes handed over and not taken by the socket."""
+        return self._fast.unsent()
 
 
 def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:

@@ -93,8 +93,6 @@ def check_queue(name: str) -> str:
 
 def task_subject(task_id: str) -> str:
     """Where the task is stored: the last message there is the task."""
-    if task_id.isalnum() and task_id.isascii() and len(task_id) <= LONGEST_NAME:  # a KSUID, as most are
-        return "CHORIA_AJ.T." + task_id
     return "CHORIA_AJ.T." + check_id(task_id)
 
 
@@ -208,8 +206,6 @@ def beat_subject(bridge: str, attempt: str) -> str:
 
 def event_subject(task_id: str) -> str:
     """Where the events of a task are published."""
-    if task_id.isalnum() and task_id.isascii() and len(task_id) <= LONGEST_NAME:  # a KSUID, as most are
-        return "CHORIA_AJ.E.task_state." + task_id
     return "CHORIA_AJ.E.task_state." + check_id(task_id)
 
 

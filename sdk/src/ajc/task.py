@@ -6,17 +6,18 @@ rounded. Both ways cost a few microseconds, since the bridge reads one and write
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
-from ajc import ksuid, record
+from ajc import ksuid, record, task_json
 from ajc.errors import InvalidValue, MalformedInstant, MalformedTask
 from ajc.instant import GO_ZERO, Instant
 from ajc.json_value import encode_value
 from ajc.result import Result
 from ajc.subjects import check_id, check_queue, check_type
+from ajc.task_json import KEYS, NULL, OWN_KEYS, Written, encode
 from ajc.task_state import FINAL_STATES, TaskState
 
 __all__ = ["DEFAULT_MAX_TRIES", "FINAL_STATES", "Result", "Task", "TaskState"]
@@ -24,96 +25,9 @@ __all__ = ["DEFAULT_MAX_TRIES", "FINAL_STATES", "Result", "Task", "TaskState"]
 DEFAULT_MAX_TRIES = 10
 
 
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what Go can hold: it refuses more
-
-
-class _Read(Struct, forbid_unknown_fields=True):
-    """The record as it is read: any key may be missing or null."""
-
-    id: str | None = None
-    type: str | None = None
-    queue: str | None = None
-    dependencies: tuple[str, ...] | None = None
-    dependency_results: dict[str, Raw] | None = None
-    load_dependencies: bool | None = None
-    payload: bytes | None = None
-    deadline: str | None = None
-    max_tries: _Int64 | None = None
-    result: Raw = Raw()  # empty stands for absent
-    state: str | None = None
-    created: str | None = None
-    tried: str | None = None
-    tries: _Int64 | None = None
-    last_err: str | None = None
-    signature: str | None = None
-    next_try_at: str | None = None
-    cancelled: str | None = None
-    dead_letter: str | None = None
-    traceparent: str | None = None
-    tracestate: str | None = None
-
-
-class _ReadKnown(_Read, forbid_unknown_fields=False):
-    """The same, passing over what it does not know."""
-
-
-class _ReadUsual(Struct, forbid_unknown_fields=True):
-    """A record with none but the keys that most have, none of them null: read at half the cost."""
-
-    id: str
-    type: str
-    queue: str
-    max_tries: _Int64
-    state: str
-    created: str
-    tries: _Int64
-    payload: bytes | None = None
-    deadline: str | None = None
-    tried: str | None = None
-    traceparent: str = ""
-    tracestate: str = ""
-
-
-class _Written(Struct):
-    """The record as it is written: Go's keys in Go's order, then ours. Unset keys are left out."""
-
-    id: str
-    type: str
-    queue: str
-    dependencies: tuple[str, ...] | UnsetType
-    dependency_results: dict[str, Raw] | UnsetType
-    load_dependencies: bool | UnsetType
-    payload: bytes | None
-    deadline: str | UnsetType
-    max_tries: int
-    result: Raw | UnsetType
-    state: str
-    created: str
-    tried: str | UnsetType
-    tries: int
-    last_err: str | UnsetType
-    signature: str | UnsetType
-    next_try_at: str | UnsetType
-    cancelled: str | UnsetType
-    dead_letter: str | UnsetType
-    traceparent: str | UnsetType
-    tracestate: str | UnsetType
-
-
-_KEYS = frozenset(_Read.__struct_fields__)
-# Go ignores them, and somebody else may mean something else by them
-_OWN = ("next_try_at", "cancelled", "dead_letter", "traceparent", "tracestate")
-_GO_KEYS = _KEYS - set(_OWN)
-_NULL = Raw(b"null")
 _STATE_ACTIVE = b',"state":"active",'
 _STATE_COMPLETE = b',"state":"complete",'
 _NONE = (b"", b"null")  # a result that is absent or null
-
-_read_usual = msgspec.json.Decoder(_ReadUsual)
-_read = msgspec.json.Decoder(_Read)
-_read_known = msgspec.json.Decoder(_ReadKnown)
-_text = msgspec.json.Decoder(str | None)
-_encode = msgspec.json.Encoder().encode
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -187,20 +101,20 @@ class Task(Struct, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """Write Go's keys in Go's order, then ours, then those kept. InvalidValue for a time that cannot be written."""
         try:
-            encoded = _encode(_written(self))
+            encoded = encode(_written(self))
         except UnicodeEncodeError:
-            encoded = _encode(_written(_without_surrogates(self)))
+            encoded = encode(_written(_without_surrogates(self)))
         if not self.extra:
             return encoded
         return record.spliced(encoded, {key: value for key, value in self.extra.items() if self._keeps(key)})
 
     def encode_completed(self, active: Task, body: bytes) -> bytes:
-        """Write this task, which is `active` but complete and with a result, at a third of the cost of `encode`.
+        """Write this task as `encode` does, at a third of the cost.
 
-        `body` is what `active` was written as. What more than those two keys could differ in goes the way of `encode`.
+        It must be `active` but for its state and the result that it has now; `body` is what `active` was written as.
         """
         at = body.rfind(_STATE_ACTIVE)
-        # of these two keys alone there is any: within somebody's JSON one might be taken for ours
+        # within JSON of somebody else's a state might be taken for ours
         if at < 0 or self.result is None or active.result or active.extra or active.dependency_results:
             return self.encode()
         return b'%b,"result":%b%b%b' % (
@@ -212,7 +126,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
     def _keeps(self, key: str) -> bool:
         """Whether a kept member is written: a key of ours is, until it has a value of ours."""
-        return key not in _KEYS or (key in _OWN and getattr(self, key) in (None, ""))
+        return key not in KEYS or (key in OWN_KEYS and getattr(self, key) in (None, ""))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -223,7 +137,7 @@ class Task(Struct, frozen=True, kw_only=True):
         dependencies, times as ajc.instant says, more than about 900 levels of nesting.
         """
         try:
-            read = _read_usual.decode(data)
+            read = task_json.read_usual(data)
             return cls(
                 id=read.id,
                 type=read.type,
@@ -240,13 +154,10 @@ class Task(Struct, frozen=True, kw_only=True):
             )
         except (*record.READ_ERRORS, MalformedInstant):
             pass  # another record, or none
-        try:
-            return cls._of(_read.decode(data), {})
-        except record.READ_ERRORS:
-            return cls._of(*_read_slowly(data))
+        return cls._of(*task_json.read(data))
 
     @classmethod
-    def _of(cls, read: _Read, extra: dict[str, Raw]) -> Self:
+    def _of(cls, read: task_json.Read, extra: dict[str, Raw]) -> Self:
         created, deadline, tried = read.created, read.deadline, read.tried
         result = bytes(read.result)
         field = "created"
@@ -289,7 +200,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 def _results(found: dict[str, Raw]) -> dict[str, Result | None]:
     return {
-        key: None if value == _NULL else Result.decode(bytes(value), f"dependency_results.{key}")
+        key: None if value == NULL else Result.decode(bytes(value), f"dependency_results.{key}")
         for key, value in found.items()
     }
 
@@ -299,40 +210,17 @@ def _own_time(key: str, text: str, extra: dict[str, Raw]) -> tuple[Instant | Non
     try:
         return Instant.parse(text), extra
     except MalformedInstant:
-        return None, {**extra, key: Raw(_encode(text))}
+        return None, {**extra, key: Raw(encode(text))}
 
 
-def _read_slowly(data: bytes) -> tuple[_Read, dict[str, Raw]]:
-    """Read what is not exactly the known keys with their types: keep the rest, mend texts, or say what is wrong."""
-    try:
-        data = record.mended(data)
-        found = record.members(data)
-        extra = {}
-        for key in found:
-            if key not in _KEYS:
-                other = record.lookalike(key, _GO_KEYS)
-                if other is not None:
-                    raise MalformedTask("", f"key {key!r} would be taken for {other!r} by other readers")
-                extra[key] = found[key].copy()
-        for key in _OWN:
-            try:
-                _text.decode(found.get(key, _NULL))
-            except msgspec.DecodeError:
-                extra[key] = found.pop(key).copy()
-                data = b""
-        return _read_known.decode(data or record.joined({key: found[key] for key in found.keys() & _KEYS})), extra
-    except record.READ_ERRORS as error:
-        raise MalformedTask(*record.fault(error)) from None
-
-
-def _written(task: Task) -> _Written:
+def _written(task: Task) -> Written:
     results = task.dependency_results
-    return _Written(
+    return Written(
         task.id,
         task.type,
         task.queue,
         task.dependencies or UNSET,
-        {key: Raw(value.encode()) if value else _NULL for key, value in sorted(results.items())} if results else UNSET,
+        {key: Raw(value.encode()) if value else NULL for key, value in sorted(results.items())} if results else UNSET,
         task.load_dependencies or UNSET,
         task.payload,
         UNSET if task.deadline is None else task.deadline.rfc3339(),

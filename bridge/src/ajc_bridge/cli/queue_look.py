@@ -8,7 +8,7 @@ from typing import Final
 
 from ajc.connection import Connection
 from ajc.errors import NoResponders, NotFound, RequestTimeout, StoreError
-from ajc.subjects import DELAY_STREAM, delay_fire_subject, delay_schedule_subject
+from ajc.subjects import DELAY_STREAM, fired_of, schedules_of
 
 LOOK_SECONDS: Final = 2.0
 _PAST_ALL: Final = 2**31
@@ -20,16 +20,16 @@ async def delayed(connection: Connection, queue: str) -> int | None:
 
     Raises `Closed` when the connection is.
     """
-    return await _count(connection, delay_schedule_subject(queue, "ID"))
+    return await _count(connection, schedules_of(queue))
 
 
 async def due(connection: Connection, queue: str) -> int:
     """Return how many items of the queue whose time has come wait for room in it; 0 where nobody says."""
-    return await _count(connection, delay_fire_subject(queue, "ID")) or 0
+    return await _count(connection, fired_of(queue)) or 0
 
 
-async def _count(connection: Connection, one: str) -> int | None:
-    query = {"subjects_filter": one.removesuffix("ID") + "*", "offset": _PAST_ALL}
+async def _count(connection: Connection, every: str) -> int | None:
+    query = {"subjects_filter": every, "offset": _PAST_ALL}
     try:
         info = await connection.api(f"STREAM.INFO.{DELAY_STREAM}", query, timeout=LOOK_SECONDS)
     except NotFound:

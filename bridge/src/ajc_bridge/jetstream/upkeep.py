@@ -121,7 +121,7 @@ class Upkeep:
         Killed before the removal, the server moves it once more: the item of a task that runs or has run is harmless.
         """
         # as the server's own transform makes it, whatever the last token is: admission judges ids
-        subject = subjects.item_subject(queue, "ID").removesuffix("ID") + item.last_token
+        subject = subjects.items_of(queue).removesuffix("*") + item.last_token
         while True:
             try:
                 await self._connection.stored(subject, item.data, headers=_NEW, timeout=_READ_SECONDS)

@@ -8,6 +8,7 @@ whose it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,7 @@ from ajc_bridge.ports import Lease
 
 _GRACE_SECONDS: Final = 3.0
 _RENEW_SECONDS: Final = 5.0
+_QUIET_SECONDS: Final = 1.0
 _LOOK_IN_NS: Final = 10_000_000
 """No pull goes without an end: at the queue's own limit the server keeps one for ever, even one that would not wait."""
 _TURNS_PER_LEASE: Final = 50
@@ -74,14 +76,15 @@ class JetStreamWorkQueue:
         """
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            await subscription.drain()
+            with contextlib.suppress(TimeoutError):  # there is no server to wait for
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    await subscription.drain()
 
     async def stop(self) -> None:
-        """Close the inbox. Nothing may be under way."""
+        """Close the inbox."""
+        await self.quiet()
         if self._turning is not None:
             self._turning.cancel()
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
 
     def _turn(self) -> None:
         self._turns = (self._turns[1], self._loop.time())

@@ -18,7 +18,6 @@ from typing import Final
 MOST_WAITING: Final = 1 << 20
 """Bytes that wait for the reader at most."""
 _LOOK_SECONDS: Final = 1.0
-_BETWEEN_SECONDS: Final = 0.001
 
 
 class LogStream:
@@ -117,8 +116,7 @@ class LogStream:
     def _await_reader(self, seconds: float) -> None:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        if poll.poll(seconds * 1000):
-            time.sleep(_BETWEEN_SECONDS)  # a reader that takes little at a time is not answered piece by piece
+        poll.poll(seconds * 1000)
 
 
 def _sender(descriptor: int) -> Callable[[bytes], int]:
