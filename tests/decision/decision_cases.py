@@ -51,7 +51,7 @@ def make_record(task: Task | None, *, age: int = MINUTE, **fields: Any) -> Recor
         "task_id": ID,
         "data": task.encode() if task is not None else b"{",
         "revision": 17,
-        "stored_at": NOW.plus(-age),
+        "stored": NOW.plus(-age),
         "task": task,
     }
     return Record(**given | fields)

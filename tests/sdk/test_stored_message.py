@@ -96,7 +96,10 @@ async def test_what_is_let_go_is_let_go_once(server: Any) -> None:
 def test_the_server_s_headers_are_the_last_of_their_names() -> None:
     ours = b"Nats-Stream: S\r\nNats-Subject: S.a\r\nNats-Sequence: 12\r\nNats-Time-Stamp: 2026-01-02T03:04:05.5Z\r\n"
     forged = b"NATS/1.0\r\nNats-Subject: other\r\nNats-Sequence: 1\r\nNats-Time-Stamp: now\r\n"
-    placed = ("S.a", 12, Instant.parse("2026-01-02T03:04:05.5Z"))
-    assert read_direct_headers(forged + ours + b"Nats-Num-Pending: 0\r\n\r\n") == placed
+    placed = ("S.a", 12, "2026-01-02T03:04:05.5Z")
+    assert read_direct_headers(forged + ours + b"Nats-Num-Pending: 0\r\n\r\n") == (*placed, forged + b"\r\n")
+    alone = b"NATS/1.0\r\n"
+    assert read_direct_headers(alone + ours + b"Nats-Num-Pending: 0\r\n\r\n") == (*placed, alone + b"\r\n")
     lines = ours.split(b"\r\n")
-    assert read_direct_headers(forged + b"\r\n".join([lines[3], lines[2], lines[1], b"", b""])) == placed
+    other = forged + b"\r\n".join([lines[3], lines[2], lines[1], b"", b""])
+    assert read_direct_headers(other) == (*placed, other)

@@ -167,5 +167,5 @@ def test_the_caches_stay_small() -> None:
 
     for second in range(5_000):
         Instant.parse(Instant(second * 10**9).rfc3339())
-    assert len(module._second_of_text) <= module._CACHED
+    assert len(module._start_of_text) <= module._CACHED
     assert len(module._text_of_second) <= module._CACHED

@@ -115,6 +115,51 @@ def test_a_completed_task_is_written_the_same_from_what_it_was(task: Task, answe
         assert complete.encode_completed(active, active.encode()) == complete.encode()
 
 
+def started(before: Task, now: Instant) -> Task:
+    return before.replace(state="active", tries=before.tries + 1, tried=now, last_err="", next_try_at=None)
+
+
+@given(TASKS, INSTANTS)
+def test_a_started_task_is_written_the_same_from_what_it_was(task: Task, now: Instant) -> None:
+    fresh = task.replace(state="new", tries=0, tried=None, last_err="", next_try_at=None)
+    plain = fresh.replace(signature="", cancelled=None, dead_letter="", traceparent="", tracestate="", extra={})
+    for before in (task.replace(tries=1), fresh, plain):
+        body = before.encode()
+        assert started(before, now).encode_started(before, body) == started(before, now).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        GOOD % b"",
+        GOOD % b',"traceparent":"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"',
+        b'{"last_err":"earlier",' + (GOOD % b"")[1:],
+        b'{"next_try_at":"2026-01-02T03:04:05Z",' + (GOOD % b"")[1:],
+        b'{"tries":7,"state":"retry",' + (GOOD % b"")[1:],
+        b'{"tried":"2025-01-02T03:04:05Z","unknown":[1],' + (GOOD % b"")[1:],
+        (GOOD % b"").replace(b'"Q"', b'"Q\\ud800"'),
+        (GOOD % b"").replace(b'"Q"', b'"Q\xff"'),
+        (GOOD % b"").replace(b'"Q"', b'",\\"state\\":\\"new\\",\\"created\\":\\""'),
+        (GOOD % b"").replace(b'":', b'": '),
+        b'{"id":"a","type":"t","queue":"Q","max_tries":10,"created":"2026-01-02T03:04:05Z","state":"new","tries":0}',
+        b'{"id":"a","type":"t","state":"new","created":"2026-01-02T03:04:05.5+02:00","tries":0}',
+        b'{"id":"a","type":"t","state":"new","created":"2026-01-02T03:04:05Z","max_tries":3,"tries":0}',
+    ],
+)
+def test_a_started_task_means_the_same_whoever_wrote_it_before(body: bytes) -> None:
+    before = Task.decode(body)
+    active = started(before, Instant.parse("2026-03-04T05:06:07.000000089Z"))
+    written = active.encode_started(before, body)
+    assert Task.decode(written) == active == Task.decode(active.encode())
+    json.loads(written.decode())
+
+
+def test_a_trace_context_from_headers_is_kept_by_the_start() -> None:
+    before = Task.decode(GOOD % b"").replace(traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
+    active = started(before, Instant.parse("2026-03-04T05:06:07Z"))
+    assert Task.decode(active.encode_started(before, GOOD % b"")).traceparent == before.traceparent
+
+
 @given(TASKS)
 def test_what_is_written_is_json_for_any_reader(task: Task) -> None:
     parsed = json.loads(task.encode())

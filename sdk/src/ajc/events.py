@@ -122,13 +122,13 @@ def encode_named_state(task: Task, now: int, queue: str) -> bytes:
     if task.last_err or created == GO_ZERO:
         return _encode_any_state(task, now, queue)
     seconds = now // _SECOND
-    age = now - created
+    age = int(now) - created
     if not _INT64_MIN <= age <= _INT64_MAX:
         age = _INT64_MIN if age < 0 else _INT64_MAX
     return (
         f'{{"event_id":"{ksuid.serial(seconds)}","type":"{_TASK_STATE}",'
         f'"timestamp":"{_text_of(seconds)}","task_id":"{task.id}","state":"{task.state}",'
-        f'"tries":{task.tries},"queue":"{queue}","task_type":"{task.type}","task_age":{age:d}}}'
+        f'"tries":{task.tries},"queue":"{queue}","task_type":"{task.type}","task_age":{age}}}'
     ).encode()
 
 

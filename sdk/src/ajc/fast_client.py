@@ -29,8 +29,9 @@ _CRLF: Final = b"\r\n"
 _M: Final = ord("M")
 _H: Final = ord("H")
 _MAX_CONTROL_LINE: Final = 65_536
-_MSG_ARGS: Final = 3
-_HMSG_ARGS: Final = 4
+_PLAIN_ARGS: Final = 4
+_HEADER_ARGS: Final = 5
+"""Words in the line of a message without and with headers; one more where there is a reply subject."""
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
 
@@ -74,31 +75,37 @@ class FastParser(Parser):
                 args = data[position:line_end].split()
                 try:
                     if first == _M:
-                        size = int(args[-1])
                         header_size = 0
-                        reply = args[3] if len(args) > _MSG_ARGS + 1 else b""
+                        if len(args) == _PLAIN_ARGS:
+                            _, subject, sid, digits = args
+                            reply = b""
+                        else:
+                            _, subject, sid, reply, digits = args
                     else:
-                        size = int(args[-1])
-                        header_size = int(args[-2])
-                        reply = args[3] if len(args) > _HMSG_ARGS + 1 else b""
-                    subject, sid = args[1], int(args[2])
+                        reply = args.pop(3) if len(args) > _HEADER_ARGS else b""
+                        _, subject, sid, header_digits, digits = args
+                        header_size = int(header_digits)
+                    start = line_end + 2
+                    stop = start + int(digits)
                 except (IndexError, ValueError):
                     raise ProtocolError from None
-                start = line_end + 2
-                stop = start + size
                 if stop + 2 > end:
                     self._want = stop + 2 - position
                     break
                 position = stop + 2
-                header = data[start : start + header_size] if header_size else None
+                if header_size:
+                    header = data[start : start + header_size]
+                    start += header_size
+                else:
+                    header = None
                 callback = callbacks.get(sid)
                 if callback is not None:
                     try:
-                        callback(subject, reply, data[start + header_size : stop], header)
+                        callback(subject, reply, data[start:stop], header)
                     except Exception as error:  # noqa: BLE001  (else nats-py's reading loop would end without a word)
                         client.callback_failed(error)
                 else:
-                    await client._process_msg(sid, subject, reply, data[start + header_size : stop], header or b"")  # noqa: SLF001
+                    await client._process_msg(int(sid), subject, reply, data[start:stop], header or b"")  # noqa: SLF001
                     if resets != self._resets:
                         return
             else:
@@ -117,13 +124,12 @@ class FastClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._ps = FastParser(self)
-        self.raw_callbacks: dict[int, RawCallback] = {}
+        self.raw_callbacks: dict[bytes, RawCallback] = {}  # by the subscription's id as it comes
         self.callback_failed: Callable[[Exception], None] = _raise
         self._call_soon = asyncio.get_running_loop().call_soon
-        self.turn_begins = True
-        """Nothing was sent yet in this turn of the event loop: the moment to look whether anything may be."""
-        self.backlog = 0
-        """Bytes that were handed over in this turn, and that the socket had not taken before it."""
+        self._look_at = 0  # so many pending bytes make the next message look whether it may be sent: 0, a turn begins
+        self._write_planned = False
+        self._held = 0  # bytes that the socket had not taken when it was asked last
 
     def publish_now(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
         """Send one message: `Connection.publish` in one piece, since a task costs six of them."""
@@ -132,57 +138,52 @@ class FastClient(Client):
         size = len(body) if headers is None else len(headers) + len(body)
         if " " in subject or not subject.isprintable() or not subject or size > SMALLEST_LIMIT:
             check_message(subject, size, self.max_payload)
-        if self.turn_begins or self.backlog > OFFLINE_BUFFER:
-            self._check_room()
+        if self._pending_data_size >= self._look_at:
+            self._look()
         if headers is None:
             line = f"PUB {subject} {reply} {size}\r\n".encode()
             self._pending += (line, body, _CRLF)  # joined once, with all others of this turn
         else:
             line = f"HPUB {subject} {reply} {len(headers)} {size}\r\n".encode()
             self._pending += (line, headers, body, _CRLF)
-        size += len(line) + 2
-        self._pending_data_size += size
-        self.backlog += size
-        if self._pending_data_size > _EARLY:
-            self._write_out()
-        elif self.turn_begins:
-            self.turn_begins = False
-            self._call_soon(self._write_out)
+        self._pending_data_size += size + len(line) + 2
 
-    def send_checked(self, commands: bytes) -> None:
+    def send(self, commands: bytes) -> None:
         """Append protocol commands, if there is room for them: `Connection.send`."""
-        if self.turn_begins or self.backlog > OFFLINE_BUFFER:
-            self._check_room()
-        self.send(commands)
+        if self._pending_data_size >= self._look_at:
+            self._look()
+        self._pending.append(commands)
+        self._pending_data_size += len(commands)
 
     def unsent(self) -> int:
-        """Bytes handed over and not taken by the socket: measured once a turn, and counted on from there."""
-        return self.measure_backlog() if self.turn_begins or self.backlog > OFFLINE_BUFFER else self.backlog
+        """Bytes handed over and not taken by the socket."""
+        if self._held:
+            self._ask_socket()
+        return self._pending_data_size + self._held
 
     def ready(self) -> bool:
         """Whether there is a server, and the send buffer takes more without complaint."""
         return self.unsent() <= LOW_WATER and self.is_connected
 
-    def _check_room(self) -> None:
+    def _look(self) -> None:
+        """Raise what says that nothing more may be sent, else see to it that what is pending will be."""
+        if self._pending_data_size >= _EARLY:
+            self._write_out()  # the server works on it meanwhile
         if self.is_closed:
             raise Closed
-        if self.measure_backlog() > (ONLINE_BUFFER if self.is_connected else OFFLINE_BUFFER):
+        if self.unsent() > (ONLINE_BUFFER if self.is_connected else OFFLINE_BUFFER):
             raise Unavailable("the send buffer is full: the server is away or reads too slowly")
+        if not self._write_planned:
+            self._write_planned = True
+            self._call_soon(self._end_turn)
+        self._look_at = self._pending_data_size + _EARLY
 
-    def send(self, command: bytes) -> None:
-        """Append protocol commands; all of a turn of the loop leave in one write."""
-        self._pending.append(command)
-        size = len(command)
-        self._pending_data_size += size
-        self.backlog += size
-        if self._pending_data_size > _EARLY:
-            self._write_out()  # the server works on it meanwhile
-        elif self.turn_begins:
-            self.turn_begins = False
-            self._call_soon(self._write_out)
+    def _end_turn(self) -> None:
+        self._write_planned = False
+        self._write_out()
+        self._look_at = 0
 
     def _write_out(self) -> None:
-        self.turn_begins = True
         transport = self._transport
         if not self._pending or transport is None or not self.is_connected:
             return  # nats-py writes what is pending once it is connected again
@@ -193,14 +194,11 @@ class FastClient(Client):
             transport.write(data)
         except (OSError, RuntimeError, AttributeError):
             return  # the reading loop meets the same broken socket and reconnects
-        self.measure_backlog()
+        self._ask_socket()
 
-    def measure_backlog(self) -> int:
-        """Read how much the socket still holds (bytes), and return the whole backlog."""
+    def _ask_socket(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
-        held = writer.transport.get_write_buffer_size() if writer is not None else 0
-        self.backlog = self._pending_data_size + held
-        return self.backlog
+        self._held = writer.transport.get_write_buffer_size() if writer is not None else 0
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         # nats-py writes the ping past what is pending, and its answer would say nothing about that
@@ -209,20 +207,19 @@ class FastClient(Client):
 
     async def subscribe_raw(self, subject: str, queue: str, callback: RawCallback) -> Any:
         """Subscribe; messages go to `callback` as bytes. The subscription is replayed on reconnects like any other."""
-        sid = self._sid + 1  # known beforehand, so that no message slips through to the slow way
+        sid = b"%d" % (self._sid + 1)  # known beforehand, so that no message slips through to the slow way
         self.raw_callbacks[sid] = callback
         try:
             subscription = await self.subscribe(subject, queue=queue, cb=_never)
         except BaseException:
             self.raw_callbacks.pop(sid, None)
             raise
-        if subscription._id != sid:  # noqa: SLF001
-            self.raw_callbacks[subscription._id] = self.raw_callbacks.pop(sid)  # noqa: SLF001
+        self.raw_callbacks[b"%d" % subscription._id] = self.raw_callbacks.pop(sid)  # noqa: SLF001
         return subscription
 
     def forget_raw(self, subscription: Any) -> None:
         """Drop the callback of an ended subscription."""
-        self.raw_callbacks.pop(subscription._id, None)  # noqa: SLF001
+        self.raw_callbacks.pop(b"%d" % subscription._id, None)  # noqa: SLF001
 
 
 def _raise(error: Exception) -> None:

@@ -50,7 +50,7 @@ class FastTransport(PublicTransport):
         super().__init__(self._fast)
         self.publish = self._fast.publish_now
         self.ready = self._fast.ready
-        self.send = self._fast.send_checked
+        self.send = self._fast.send
 
     def _start(self) -> None:
         self._fast.callback_failed = lambda error: self._on_state("error", error)

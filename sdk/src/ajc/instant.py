@@ -26,9 +26,8 @@ _pattern = re.compile(
 
 # Tasks that are handled together were made in the same seconds: these two tables turn most of the work into a lookup.
 _CACHED = 2_048
-_second_of_text: dict[str, int] = {}
+_start_of_text: dict[str, int] = {}  # nanoseconds
 _text_of_second: dict[int, str] = {}
-_text_of_instant: dict[Instant, str] = {}  # with Z, as it was read: when a task was made is read, and written again
 _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 
 
@@ -45,21 +44,17 @@ class Instant(int):
                 text = text.decode("ascii")
             except UnicodeDecodeError:
                 raise MalformedInstant("", "not ASCII") from None
-        seconds = _second_of_text.get(text[:19])
-        if seconds is not None:
+        start = _start_of_text.get(text[:19])
+        if start is not None and text[-1] == "Z":
+            if len(text) == 20:  # noqa: PLR2004 - nothing but seconds
+                return cls(start)
             digits = text[20:-1]
-            if text[-1:] == "Z" and text[19] == "." and digits.isdecimal() and digits.isascii():
-                if len(digits) == 9 and digits[-1] != "0":  # noqa: PLR2004 - as `rfc3339` writes it
-                    instant = cls(seconds * SECOND + int(digits))
-                    if len(_text_of_instant) >= _CACHED:
-                        _text_of_instant.clear()
-                    _text_of_instant[instant] = text  # who reads a task mostly writes it again
-                    return instant
-                if len(digits) <= 9:  # noqa: PLR2004 - nanoseconds
-                    return cls(seconds * SECOND + int(digits) * _SCALE[len(digits)])
-                return cls(seconds * SECOND + int(digits[:9]))
-            if text[19:] == "Z":
-                return cls(seconds * SECOND)
+            if text[19] == "." and digits.isdecimal() and digits.isascii():
+                if len(digits) == 9:  # noqa: PLR2004 - nanoseconds
+                    return cls(start + int(digits))
+                if len(digits) < 9:  # noqa: PLR2004
+                    return cls(start + int(digits) * _SCALE[len(digits)])
+                return cls(start + int(digits[:9]))
         return cls._parse_slowly(text)
 
     @classmethod
@@ -78,9 +73,9 @@ class Instant(int):
         except ValueError:
             raise MalformedInstant("", f"{text[:80]!r}: there is no such day") from None
         seconds = (ordinal - _EPOCH_ORDINAL) * _DAY_SECONDS + hour * 3600 + minute * 60 + second
-        if len(_second_of_text) >= _CACHED:
-            _second_of_text.clear()
-        _second_of_text[text[:19]] = seconds
+        if len(_start_of_text) >= _CACHED:
+            _start_of_text.clear()
+        _start_of_text[text[:19]] = seconds * SECOND
         nanoseconds = int((match[7] or "0")[:9].ljust(9, "0"))
         if match[8] is None:
             return cls(seconds * SECOND + nanoseconds)
@@ -92,17 +87,12 @@ class Instant(int):
 
     def rfc3339(self) -> str:
         """Write as Go does; InvalidValue outside the years 0 to 9999 (as seen at its offset): no text can say it."""
-        if self.offset:
-            return self._written()
-        return _text_of_instant.get(self) or self._written()
-
-    def _written(self) -> str:
         offset = self.offset
         seconds, nanoseconds = divmod(int(self) + offset * SECOND if offset else self, SECOND)
         text = _text_of_second.get(seconds)
         if text is None:
             text = _second_text(seconds)
-        if not offset and nanoseconds % 10:  # no zeros to trim, as nine clocks in ten say
+        if nanoseconds % 10 and not offset:  # no zeros to trim, as nine clocks in ten say
             return f"{text}.{nanoseconds:09d}Z"
         if nanoseconds:
             text = f"{text}.{nanoseconds:09d}".rstrip("0")
@@ -138,7 +128,7 @@ class Instant(int):
 
     def plus(self, nanoseconds: int) -> Instant:
         """Go so much later (earlier when negative), at the same offset."""
-        later = Instant(int(self) + nanoseconds)
+        later = Instant(self + nanoseconds)
         return later.with_offset(self.offset) if self.offset else later
 
     def with_offset(self, seconds: int) -> Instant:

@@ -53,7 +53,7 @@ class RequestTable:
         With `many`, all but the last answer come there. A request that does not go out then is to be forgotten.
         """
         self._count += 1
-        inbox = f"{self.inbox}{self._count:x}"
+        inbox = f"{self.inbox}{self._count}"
         loop = self._loop
         future: asyncio.Future[Any] = loop.create_future()
         self._table[inbox.encode()] = _Pending(

@@ -22,11 +22,15 @@ PAGE: Final = 256
 PAGE_BYTES: Final = 4 << 20
 """A page of large messages ends here: the next one has the rest."""
 
+_STREAM: Final = b"\r\nNats-Stream: "
 _SUBJECT: Final = b"\r\nNats-Subject: "
 _SEQUENCE: Final = b"\r\nNats-Sequence: "
 _TIME_STAMP: Final = b"\r\nNats-Time-Stamp: "
 _PENDING: Final = b"\r\nNats-Num-Pending: "
-_usual_end = re.compile(_SUBJECT + rb"([^\r]*)" + _SEQUENCE + rb"([0-9]+)" + _TIME_STAMP + rb"([^\r]*)\r\n").match
+_END: Final = b"\r\n\r\n"
+_usual_end = re.compile(
+    _STREAM + rb"[^\r]*" + _SUBJECT + rb"([^\r]*)" + _SEQUENCE + rb"([0-9]+)" + _TIME_STAMP + rb"([^\r]*)\r\n"
+).match
 """What the server of today writes last but for how many follow."""
 
 
@@ -104,8 +108,8 @@ async def next_page(
     )
     page = []
     for answer in answers:
-        subject, revision, stored_at = read_direct_headers(answer.headers or b"")
-        page.append(StoredMessage(subject, revision, answer.body, answer.headers, stored_at))
+        subject, revision, stored, _ = read_direct_headers(answer.headers or b"")
+        page.append(StoredMessage(subject, revision, answer.body, answer.headers, Instant.parse(stored)))
     return page
 
 
@@ -181,20 +185,22 @@ async def delete_last(connection: Connection, stream: str, subject: str, *, time
         return False
 
 
-def read_direct_headers(block: bytes) -> tuple[str, int, Instant]:
-    """Return subject, sequence and time of a message that a direct get answered with.
+def read_direct_headers(block: bytes) -> tuple[str, int, str, bytes]:
+    """Return subject, sequence and time (RFC 3339) of a message that a direct get answered with, and its own headers.
 
     The server writes these headers itself, behind the stored message's own, so the last of each name counts.
     """
-    usual = _usual_end(block, max(block.rfind(_SUBJECT), 0))
+    at = block.rfind(_STREAM)
+    usual = _usual_end(block, at) if at > 0 else None
     if usual is not None:
         subject, sequence, time = usual.groups()
-        return subject.decode("utf-8", "replace"), int(sequence), Instant.parse(time)
+        return subject.decode("utf-8", "replace"), int(sequence), time.decode("utf-8", "replace"), block[:at] + _END
     # another order than the server's of today
     return (
         _last_value(block, _SUBJECT).decode("utf-8", "replace"),
         int(_last_value(block, _SEQUENCE)),
-        Instant.parse(_last_value(block, _TIME_STAMP)),
+        _last_value(block, _TIME_STAMP).decode("utf-8", "replace"),
+        block,
     )
 
 

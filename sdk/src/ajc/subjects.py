@@ -46,23 +46,28 @@ _name = re.compile(r"[a-zA-Z0-9_:-]{1,128}").fullmatch
 _queue_name = re.compile(r"[a-zA-Z0-9_-]{1,128}").fullmatch
 
 
-@lru_cache(maxsize=2_048)
-def _is_name(name: str) -> bool:
-    return _name(name) is not None
+# Types and ids that were found legal: there are few types, and the same id is asked about for each message of a task.
+_KEPT = 2_048
+_legal: set[str] = set()
 
 
 def is_type(name: object) -> bool:
     """Whether this is a legal task type (`catchall` is: only enqueueing it is refused)."""
-    # asked about the same name for every message of a task; a long one must not stay in the cache
-    return isinstance(name, str) and len(name) <= LONGEST_NAME and _is_name(name)
+    return isinstance(name, str) and (name in _legal or _is_name(name))
 
 
 def is_id(name: object) -> bool:
     """Whether this is a legal task id; it need not be a KSUID."""
-    if not isinstance(name, str):
+    return isinstance(name, str) and (name in _legal or _is_name(name))
+
+
+def _is_name(name: str) -> bool:
+    if _name(name) is None:
         return False
-    # another id each time, so no cache; most are a KSUID, and need no look at each character
-    return (name.isalnum() and name.isascii() and len(name) <= LONGEST_NAME) or _name(name) is not None
+    if len(_legal) >= _KEPT:
+        _legal.clear()
+    _legal.add(name)
+    return True
 
 
 def is_queue(name: object) -> bool:

@@ -25,6 +25,8 @@ __all__ = ["DEFAULT_MAX_TRIES", "FINAL_STATES", "Result", "Task", "TaskState"]
 DEFAULT_MAX_TRIES = 10
 
 
+_STATE_NEW = b',"state":"new","created":"'
+_NEVER_TRIED = b'","tries":0}'
 _STATE_ACTIVE = b',"state":"active",'
 _STATE_COMPLETE = b',"state":"complete",'
 _NONE = (b"", b"null")  # a result that is absent or null
@@ -107,6 +109,26 @@ class Task(Struct, frozen=True, kw_only=True):
         if not self.extra:
             return encoded
         return record.spliced(encoded, {key: value for key, value in self.extra.items() if self._keeps(key)})
+
+    def encode_started(self, before: Task, body: bytes) -> bytes:
+        """Write this task as `encode` does, at a third of the cost when it starts for the first time.
+
+        It must be `before` but for what a start changes; `body` is what `before` was read from, whoever wrote it: what
+        does not change stays as it is there.
+        """
+        at = body.rfind(_STATE_NEW)
+        created = body[at + len(_STATE_NEW) : -len(_NEVER_TRIED)]
+        if at < 0 or not body.endswith(_NEVER_TRIED) or b'"' in created or self.tries != 1 or self.tried is None:
+            return self.encode()
+        if b"\\" in body or not body.isascii():  # some of it may have been mended when it was read
+            return self.encode()
+        if before.extra or before.last_err or before.next_try_at is not None or before.traceparent:
+            return self.encode()  # a start changes these, or they may not have been in the body
+        return b'%b,"state":"active","created":"%b","tried":"%b","tries":1}' % (
+            body[:at],
+            created,
+            self.tried.rfc3339().encode(),
+        )
 
     def encode_completed(self, active: Task, body: bytes) -> bytes:
         """Write this task as `encode` does, at a third of the cost.

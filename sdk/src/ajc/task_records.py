@@ -43,7 +43,7 @@ async def read_task(connection: Connection, task_id: str, *, timeout: float = 5.
 
 def with_context(task: Task, headers: bytes | None) -> Task:
     """Give a task without a trace context the one that its record's headers have: the next save keeps it."""
-    if task.traceparent:
+    if task.traceparent or headers == NEW_RECORD:
         return task
     traceparent, tracestate = context_in_headers(headers)
     return task.replace(traceparent=traceparent, tracestate=tracestate) if traceparent else task

@@ -6,7 +6,6 @@ earlier lease is over is the server's word (the delivery count), never a compari
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import ClassVar, Final, TypeAlias
 
 from msgspec import Struct
@@ -61,16 +60,22 @@ class Arrival(Struct, frozen=True):
 class Record(Struct, frozen=True):
     """What the store holds for a task: bytes, revision, the server's time. `task` None: `malformed` says why not.
 
-    `expires`: the store itself removes it in time; told of records that a scan has read.
+    `stored`: when, as the server's text where it came as one. `expires`: the store itself removes it in time; told of
+    records that a scan has read.
     """
 
     task_id: str
     data: bytes
     revision: int
-    stored_at: Instant
+    stored: Instant | str
     task: Task | None = None
     malformed: str = ""
     expires: bool = False
+
+    @property
+    def stored_at(self) -> Instant:
+        """When it was stored, by the server's clock: read when asked for, since most are run and nobody asks."""
+        return self.stored if isinstance(self.stored, Instant) else Instant.parse(self.stored)
 
 
 class Run(Struct, frozen=True):
@@ -128,7 +133,6 @@ Admission: TypeAlias = Run | Drop | Discard | Resettle | Refuse | Wait | Expire
 _DROP: Final = Drop(Transition.acked("no_record"))
 _DISCARD: Final = Discard(Transition.acked("complete"))
 _START: Final = Start()
-_usable_type = lru_cache(maxsize=4_096)(is_type)  # a fleet has few types: most answers are remembered
 
 
 def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Instant) -> Admission:
@@ -149,7 +153,7 @@ def admit(record: Record | None, arrival: Arrival, policy: QueuePolicy, now: Ins
     if state not in KNOWN:
         delay = growing_ns(FIRST_UNKNOWN_WAIT_NS, item.waits, MAX_UNKNOWN_WAIT_NS)
         return _wait("unknown_state", now.plus(delay), item.waits + 1)
-    if not _usable_type(task.type):
+    if not is_type(task.type):
         return _invalid_type(task, policy, now)
     if state == ACTIVE:
         first = arrival.deliveries <= 1 and not arrival.exhausted

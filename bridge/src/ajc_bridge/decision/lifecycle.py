@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ajc.cancel_by_hand import CANCELLED_FROM
 from ajc.errors import AjcError
@@ -109,7 +110,7 @@ class Start(Change, frozen=True):
     def on(self, task: Task, now: Instant) -> Task:
         """Make it active from now; what the last attempt left behind goes."""
         tries = task.tries + 1 if task.tries < MAX_TRIES else MAX_TRIES
-        return task.replace(state=ACTIVE, tries=tries, tried=now, last_err="", next_try_at=None)
+        return replace(task, state=ACTIVE, tries=tries, tried=now, last_err="", next_try_at=None)
 
 
 class Complete(Change, frozen=True):
@@ -120,7 +121,7 @@ class Complete(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:
         """Complete it now, with the result as a base64 JSON string."""
-        return task.replace(state=COMPLETE, result=Result.of_bytes(self.body, now), last_err="", next_try_at=None)
+        return replace(task, state=COMPLETE, result=Result.of_bytes(self.body, now), last_err="", next_try_at=None)
 
 
 class Retry(Change, frozen=True):
@@ -132,7 +133,7 @@ class Retry(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  a retry has its own instant
         """Let it wait for `at`."""
-        return task.replace(state=RETRY, last_err=self.text, next_try_at=self.at)
+        return replace(task, state=RETRY, last_err=self.text, next_try_at=self.at)
 
 
 class PutBack(Change, frozen=True):
@@ -146,7 +147,8 @@ class PutBack(Change, frozen=True):
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  nothing happened now
         """Take back the try; keep the last counted attempt's instant, and why it was put back."""
         state = self.before.state
-        return task.replace(
+        return replace(
+            task,
             state=RETRY if state == ACTIVE else state,
             tries=self.before.tries,
             tried=self.before.tried,
@@ -164,7 +166,7 @@ class Expire(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
         """End it; `dead_letter` keeps the reason for a settlement that is played again."""
-        return task.replace(state=EXPIRED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
+        return replace(task, state=EXPIRED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
 
 
 class Terminate(Change, frozen=True):
@@ -176,7 +178,7 @@ class Terminate(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
         """End it; `dead_letter` keeps the reason for a settlement that is played again."""
-        return task.replace(state=TERMINATED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
+        return replace(task, state=TERMINATED, last_err=self.text, next_try_at=None, dead_letter=self.reason)
 
 
 class Refuse(Change, frozen=True):
@@ -187,7 +189,7 @@ class Refuse(Change, frozen=True):
 
     def on(self, task: Task, now: Instant) -> Task:  # noqa: ARG002  the revision has the time
         """End it as `queue_error`, with the reason why."""
-        return task.replace(state=QUEUE_ERROR, last_err=self.text, next_try_at=None, dead_letter=QUEUE_ERROR)
+        return replace(task, state=QUEUE_ERROR, last_err=self.text, next_try_at=None, dead_letter=QUEUE_ERROR)
 
 
 def apply(task: Task, change: Change, now: Instant) -> Task:

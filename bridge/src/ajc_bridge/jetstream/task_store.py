@@ -114,10 +114,10 @@ class JetStreamTaskStore:
         if headers.startswith(_STATUS):
             self._batch_ended(inbox, batch, headers[9:12])
             return
-        subject, revision, stored_at = read_direct_headers(headers)
+        subject, revision, stored, own_headers = read_direct_headers(headers)
         futures = batch.missing.pop(subject, None)
         if futures is not None:
-            record = make_record(subjects.task_of_subject(subject), body, revision, stored_at, headers)
+            record = make_record(subjects.task_of_subject(subject), body, revision, stored, own_headers)
             for future in futures:
                 if not future.done():
                     future.set_result(record)
@@ -213,9 +213,9 @@ class JetStreamTaskStore:
             raise Conflict(f"task {task_id}")  # saved by somebody else since
 
 
-def make_record(task_id: str, body: bytes, revision: int, stored_at: Instant, headers: bytes | None) -> Record:
+def make_record(task_id: str, body: bytes, revision: int, stored: Instant | str, headers: bytes | None) -> Record:
     """Decode a stored record; one that is no task is a record all the same, and says why."""
     try:
-        return Record(task_id, body, revision, stored_at, with_context(Task.decode(body), headers))
+        return Record(task_id, body, revision, stored, with_context(Task.decode(body), headers))
     except MalformedTask as error:
-        return Record(task_id, body, revision, stored_at, task=None, malformed=str(error))
+        return Record(task_id, body, revision, stored, task=None, malformed=str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import time
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -97,7 +97,7 @@ class Metrics(Collector):
         self._monotonic = monotonic
         self._lines_dropped = lines_dropped
         self._types = TypeLabels()
-        self._counts: dict[str, Counter[Labels]] = {name: Counter() for name, one in METRICS.items() if one.counted}
+        self._counts = {name: defaultdict[Labels, int](int) for name, one in METRICS.items() if one.counted}
         self._attempts = self._counts["ajc_bridge_attempts_total"]
         self._updates = self._counts["choria_asyncjobs_task_update_total"]
         self._runtime: dict[Labels, list[float]] = defaultdict(lambda: [0, 0.0])

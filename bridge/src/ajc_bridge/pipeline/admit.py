@@ -70,7 +70,7 @@ async def admit_item(ports: Ports, policy: QueuePolicy, lease: Lease) -> Admitte
             return Settled(task_id or lease.subject_id, admission.transition, revision)
         assert record is not None  # only a record can be run
         attempt = Attempt(admission.before, admission.active, item.waits if item is not None else 0)
-        body = attempt.active.encode()
+        body = attempt.active.encode_started(attempt.before, record.data)
         limit = _limit(ports, attempt.active, lease)
         if len(body) <= limit:
             reach("admit.active_sent")

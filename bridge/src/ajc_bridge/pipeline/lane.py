@@ -209,8 +209,9 @@ class Lane:
                         await self._keepalive.renew(lease)
                         if self._is_over(lease):
                             return
-                    outcome: Outcome = Interrupted()
-                    if not self._interrupting:
+                    if self._interrupting:
+                        outcome: Outcome = Interrupted()
+                    else:
                         outcome = await dispatch(ports, policy, self.exec_policy, lease, admitted, room=self._room)
                 except asyncio.CancelledError:
                     cancelled = self._cancellations.ended(attempt)

@@ -118,7 +118,7 @@ class MemoryTaskStore(Generic[R]):
             task_id=task_id,
             data=stored.data,
             revision=stored.revision,
-            stored_at=stored.at,
+            stored=stored.at,
             task=task,
             malformed=malformed,
             expires=stored.expires,

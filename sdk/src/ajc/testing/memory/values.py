@@ -17,16 +17,21 @@ from ajc.task import Task
 class MemoryRecord(Struct, frozen=True):
     """What the store holds for a task; `task` None: `malformed` says why it is none.
 
-    `expires`: the store removes it in time.
+    `stored`: when, an instant or its text. `expires`: the store removes it in time.
     """
 
     task_id: str
     data: bytes
     revision: int
-    stored_at: Instant
+    stored: Instant | str
     task: Task | None = None
     malformed: str = ""
     expires: bool = False
+
+    @property
+    def stored_at(self) -> Instant:
+        """When it was stored."""
+        return self.stored if isinstance(self.stored, Instant) else Instant.parse(self.stored)
 
 
 class MemoryLease(Struct, eq=False):
