@@ -17,6 +17,8 @@ from ajc_bridge.pipeline.turns import batch_of, plan_turns, take_turns
 SLOTS = 200
 QUICK = 0.01
 SLOW = 0.5
+LOADED = 0.07
+"""What 200 slots are held for where the bridge itself, or its server, is what limits it: 3,000 tasks a second."""
 
 
 class Queues:
@@ -62,18 +64,19 @@ def names(count: int, weight: int = 10) -> dict[str, int]:
     return {f"q{number}": weight for number in range(count)}
 
 
-def test_quick_queues_pull_in_batches_and_do_equally_much() -> None:
+@pytest.mark.parametrize(("quick", "seconds"), [(QUICK, 4), (LOADED, 20)])
+def test_quick_queues_pull_in_batches_and_do_equally_much(quick: float, seconds: int) -> None:
     async def scenario() -> Queues:
-        queues = Queues(names(20), lambda _: QUICK)
+        queues = Queues(names(20), lambda _: quick)
         await queues.run(1)
-        await queues.run(4)
+        await queues.run(seconds)
         queues.stop()
         return queues
 
     queues = run_virtually(scenario())
     pulled = sum(grant.slots for _, grant in queues.grants)
     assert pulled / len(queues.grants) >= batch_of(SLOTS) / 2
-    assert pulled >= 4 / (QUICK + 0.002) * SLOTS * 0.7, "slots lie idle"
+    assert pulled >= seconds / (quick + 0.002) * SLOTS * 0.7, "slots lie idle"
     assert min(queues.done.values()) >= 0.9 * max(queues.done.values())
     assert max(queues.most.values()) <= batch_of(SLOTS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Generic, TypeVar
 
-_QUICK_SECONDS: Final = 0.05
+_QUICK_SECONDS: Final = 0.1
 _KNOWN_BY: Final = 32
 _WINDOW: Final = 256
 
