@@ -1,9 +1,9 @@
-"""The one module that leans on nats-py's insides: a client that hands messages over at once, as bytes.
+"""The one module (with `fast_parser`) that leans on nats-py's insides: messages are handed over at once, as bytes.
 
-nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads the
-protocol in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes once per turn
-of the event loop. Everything else (connecting, TLS, authentication, reconnecting, replaying subscriptions) stays
-nats-py's.
+nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads
+what the socket brings in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes
+once per turn of the event loop. Everything else (connecting, TLS, authentication, reconnecting, replaying
+subscriptions) stays nats-py's.
 
 `unavailable()` says why this client cannot be used with the installed nats-py, and `ajc.connection` then falls back
 to the public interface: slower, the same behaviour.
@@ -23,99 +23,13 @@ from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 from ajc.errors import Closed, Unavailable
+from ajc.fast_parser import FastParser
 from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIMIT, RawCallback, check_message
 
 _CRLF: Final = b"\r\n"
-_M: Final = ord("M")
-_H: Final = ord("H")
-_MAX_CONTROL_LINE: Final = 65_536
-_PLAIN_ARGS: Final = 4
-_HEADER_ARGS: Final = 5
-"""Words in the line of a message without and with headers; one more where there is a reply subject."""
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
-
-
-class FastParser(Parser):
-    """Reads MSG and HMSG frames itself and leaves every other line to nats-py's parser."""
-
-    def __init__(self, client: FastClient) -> None:
-        self._rest = bytearray()
-        self._want = 0
-        self._resets = 0
-        super().__init__(client)
-
-    def reset(self) -> None:
-        """Forget a half-read frame: a new connection starts."""
-        super().reset()
-        self._rest = bytearray()
-        self._want = 0
-        self._resets += 1
-
-    async def parse(self, data: bytes = b"") -> None:  # noqa: PLR0915  (one pass in one place: a call a message costs)
-        """Dispatch every whole frame in `data`; keep the rest for the next call."""
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._want:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        client: FastClient = self.nc
-        callbacks = client.raw_callbacks
-        position, end, resets = 0, len(data), self._resets
-        self._want = 0
-        while position < end:
-            line_end = data.find(_CRLF, position)
-            if line_end < 0:
-                if end - position > _MAX_CONTROL_LINE:
-                    raise ProtocolError
-                break
-            first = data[position]
-            if first == _M or first == _H:  # noqa: PLR1714, SIM109  (a tuple is slower, and this runs for every message)
-                args = data[position:line_end].split()
-                try:
-                    if first == _M:
-                        header_size = 0
-                        if len(args) == _PLAIN_ARGS:
-                            _, subject, sid, digits = args
-                            reply = b""
-                        else:
-                            _, subject, sid, reply, digits = args
-                    else:
-                        reply = args.pop(3) if len(args) > _HEADER_ARGS else b""
-                        _, subject, sid, header_digits, digits = args
-                        header_size = int(header_digits)
-                    start = line_end + 2
-                    stop = start + int(digits)
-                except (IndexError, ValueError):
-                    raise ProtocolError from None
-                if stop + 2 > end:
-                    self._want = stop + 2 - position
-                    break
-                position = stop + 2
-                if header_size:
-                    header = data[start : start + header_size]
-                    start += header_size
-                else:
-                    header = None
-                callback = callbacks.get(sid)
-                if callback is not None:
-                    try:
-                        callback(subject, reply, data[start:stop], header)
-                    except Exception as error:  # noqa: BLE001  (else nats-py's reading loop would end without a word)
-                        client.callback_failed(error)
-                else:
-                    await client._process_msg(int(sid), subject, reply, data[start:stop], header or b"")  # noqa: SLF001
-                    if resets != self._resets:
-                        return
-            else:
-                self.buf = bytearray(data[position : line_end + 2])
-                position = line_end + 2
-                await super().parse()
-                if resets != self._resets:
-                    return
-        if position < end:
-            self._rest += data[position:]
+_USED: Final = ("_pending", "_pending_data_size", "_transport", "_sid", "_subs", "_ps", "_send_ping", "_read_loop")
 
 
 class FastClient(Client):
@@ -123,7 +37,7 @@ class FastClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ps = FastParser(self)
+        self._ps: FastParser = FastParser(self)
         self.raw_callbacks: dict[bytes, RawCallback] = {}  # by the subscription's id as it comes
         self.callback_failed: Callable[[Exception], None] = _raise
         self._call_soon = asyncio.get_running_loop().call_soon
@@ -199,6 +113,31 @@ class FastClient(Client):
     def _ask_socket(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         self._held = writer.transport.get_write_buffer_size() if writer is not None else 0
+
+    async def _read_loop(self) -> None:
+        self._feed_at_once()
+        await super()._read_loop()
+
+    def _feed_at_once(self) -> None:
+        """Give the parser what the socket brings when it comes; nats-py's loop reads what is left for it."""
+        reader, parser = getattr(self._transport, "_io_reader", None), self._ps
+        if not isinstance(reader, asyncio.StreamReader) or not hasattr(reader, "_buffer"):
+            return  # a web socket, or streams of another shape: the loop reads everything
+        keep = reader.feed_data
+
+        def feed(data: bytes) -> None:
+            if parser.busy or reader._buffer:  # noqa: SLF001
+                keep(data)  # behind what the loop has not read yet
+                return
+            try:
+                left = parser.take(bytes(data))
+            except ProtocolError as error:
+                reader.set_exception(error)
+                return
+            if left:
+                keep(left)
+
+        reader.feed_data = feed  # type: ignore[method-assign, assignment]
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         # nats-py writes the ping past what is pending, and its answer would say nothing about that
@@ -277,7 +216,7 @@ def unavailable() -> str | None:
         return f"nats-py {version} is not {_TESTED_VERSION}x"
     try:
         client = Client()
-        for attribute in ("_pending", "_pending_data_size", "_transport", "_sid", "_subs", "_ps", "_send_ping"):
+        for attribute in _USED:
             if not hasattr(client, attribute):
                 return f"nats-py's Client has no {attribute}"
         taken = list(inspect.signature(Client._process_msg).parameters)  # noqa: SLF001
