@@ -270,10 +270,10 @@ def test_watch_shows_progress(cli: CommandLine, queue: str, kind: str) -> None:
     assert events[3]["state"] == "complete"
     lines = as_lines.stdout.read().decode().splitlines()
     assert [re.sub(r"^\S+ +", "", line) for line in lines] == [
-        f"progress    {kind}  {task_id}  try 1  50 %  page 3",
-        f"progress    {kind}  {task_id}  try 1  99.5 %",
-        f"progress    {kind}  {task_id}  try 1  bound",
-        f"complete    {kind}  {task_id}  try 0",
+        f"progress    {task_id}  try 1   {kind}  50 %  page 3",
+        f"progress    {task_id}  try 1   {kind}  99.5 %",
+        f"progress    {task_id}  try 1   {kind}  bound",
+        f"complete    {task_id}  try 0   {kind}",
     ]
 
 

@@ -82,5 +82,5 @@ def event_line(event: Event) -> str:
     else:
         return event.encode().decode()
     clock = f"{datetime.now().astimezone():%H:%M:%S}"
-    line = f"{clock}  {word:<11} {event.task_type}  {event.task_id}  try {event.tries}"
+    line = f"{clock}  {word:<11} {event.task_id:<27}  try {event.tries:<2}  {event.task_type}"
     return "  ".join((line, *(text for text in said if text)))
