@@ -73,7 +73,10 @@ def test_nobody_is_held_up_and_what_was_taken_comes_whole_and_in_its_turn(ends):
     assert 0 < stream.dropped < 20_000
     came = 20_000 - stream.dropped
     lines = read_until(reading, lambda found: found.count(b"\n") == came).splitlines()
-    assert [int(line) for line in lines] == list(range(came))
+    taken = [int(line) for line in lines]
+    assert taken == sorted(set(taken))
+    # a terminal moves what it has in steps, so there may be room again for later ones
+    assert os.isatty(writing) or taken == list(range(came))
     stream.finish(5)
     assert not stream.waiting
     stream.write("last\n")

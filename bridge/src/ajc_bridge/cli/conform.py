@@ -87,7 +87,12 @@ def conform(
     chosen = _check(type, prefix, only or [])
     command = _command(start)
     _check_place(junit)
-    report = _examined(type, level, prefix, patience, chosen, command, server, context)
+    if not command or server is not None or context is not None:
+        check_connection(server, context)
+    try:
+        report = asyncio.run(_examined(type, level, prefix, patience, chosen, command, server, context))
+    except asyncio.CancelledError:  # SIGTERM
+        raise KeyboardInterrupt from None
     if junit is not None:
         from ajc_bridge.conform.junit import as_junit  # noqa: PLC0415 - only when asked for
 
@@ -102,7 +107,7 @@ def conform(
         raise typer.Exit(FAILED)
 
 
-def _examined(
+async def _examined(
     family: str,
     level: str,
     prefix: str,
@@ -112,20 +117,22 @@ def _examined(
     server: str | None,
     context: str | None,
 ) -> Report:
+    """Start what is to be started, try the rules, and end all of it.
+
+    A signal cancels this, so it comes between two steps: within one, a process that just began would be nobody's.
+    """
     from ajc.context import resolve  # noqa: PLC0415 - keeps --help quick
     from ajc_bridge.conform.kit import Setup, examine  # noqa: PLC0415
     from ajc_bridge.conform.program import Program  # noqa: PLC0415
     from ajc_bridge.conform.rules import Level  # noqa: PLC0415
 
-    alone = bool(command) and server is None and context is None
-    if not alone:
-        check_connection(server, context)
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     with contextlib.ExitStack() as stack:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, too
-        stack.callback(signal.signal, signal.SIGTERM, before)
         own = None
         environment = dict(os.environ)
-        if alone:
+        if command and server is None and context is None:
             from ajc.testing.nats_server import server as nats_server  # noqa: PLC0415
             from ajc_bridge.cli.children import find_server  # noqa: PLC0415
 
@@ -149,7 +156,7 @@ def _examined(
             program=program,
             server=own,
         )
-        report = asyncio.run(examine(options, setup))
+        report = await examine(options, setup)
         if program is not None and program.trouble:
             say(program.trouble)
         return report
