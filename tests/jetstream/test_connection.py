@@ -15,6 +15,7 @@ from ajc import fast_client
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
 from ajc.errors import Closed, InvalidName, NoResponders, NotFound, RequestTimeout, TooLarge, Unavailable
+from ajc.fast_parser import FastParser
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -89,6 +90,7 @@ async def test_without_a_server_two_mebibytes_are_kept_and_sent_later(own_server
     assert 15 <= sent <= 25
     own_server.start()
     await until(lambda: connection.connected and other.connected)
+    await other.flush()  # the server has its subscription again
     connection.publish("later", b"last")
     await until(lambda: got and got[-1].body == b"last")
     assert connection.max_payload == 1 << 20
@@ -237,6 +239,63 @@ async def test_another_nats_py_means_the_public_interface(server, monkeypatch):
     assert connection.fast_path_missing is not None
     with pytest.raises(NoResponders):
         await connection.request("nobody.listens")
+    await connection.close()
+
+
+async def test_messages_go_past_the_reading_loop(server, monkeypatch):
+    read: list[bytes] = []
+    parse = FastParser.parse
+
+    async def noted(self: FastParser, data: bytes = b"") -> None:
+        read.append(data)
+        await parse(self, data)
+
+    monkeypatch.setattr(FastParser, "parse", noted)
+    connection = await Connection.open(ConnectOptions(servers=(server.url,)))
+    got: list[Message] = []
+    await connection.subscribe("at.once", got.append)
+    for _ in range(100):
+        connection.publish("at.once", b"x")
+    await until(lambda: len(got) == 100)
+    await connection.close()
+    assert not any(b"MSG" in data for data in read)
+
+
+async def served(connection: Connection, subject: str) -> tuple[list[bytes], asyncio.StreamReader, bytes]:
+    """Bodies that come on a subject, one of them so far; the socket's reader; a further message as it would come."""
+    got: list[bytes] = []
+    await connection.subscribe(subject, lambda message: got.append(message.body))
+    client: Any = connection._transport._client  # type: ignore[attr-defined]
+    connection.publish(subject, b"first")
+    await until(lambda: got == [b"first"])
+    frame = b"MSG %b %b 1\r\nx\r\n" % (subject.encode(), max(client.raw_callbacks, key=int))
+    return got, client._transport._io_reader, frame
+
+
+async def test_what_comes_after_the_end_of_a_connection_reaches_nobody(server):
+    connection = await Connection.open(ConnectOptions(servers=(server.url,)))
+    got, reader, frame = await served(connection, "late")
+    reader.feed_data(frame)
+    assert got == [b"first", b"x"]
+    closing = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)
+    reader.feed_data(frame)
+    await closing
+    assert got == [b"first", b"x"]
+
+
+async def test_a_line_that_is_none_ends_the_connection_and_a_new_one_is_made(server):
+    states: list[str] = []
+    connection = await Connection.open(
+        ConnectOptions(servers=(server.url,)), on_state=lambda state, _error: states.append(state)
+    )
+    got, reader, frame = await served(connection, "bad")
+    reader.feed_data(b"MSG a\r\n")
+    reader.feed_data(frame)
+    assert got == [b"first"]
+    await until(lambda: "reconnected" in states)
+    connection.publish("bad", b"again")
+    await until(lambda: got == [b"first", b"again"])
     await connection.close()
 
 

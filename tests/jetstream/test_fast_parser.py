@@ -105,9 +105,21 @@ def test_messages_are_taken_at_once_up_to_the_first_line_of_another(
 
 @pytest.mark.parametrize(
     "line",
-    [b"MSG a 7", b"MSG a 7 x", b"MSG a 7 r s 1", b"MSG", b"HMSG a 7 5", b"HMSG a 7 x 5", b"HMSG a 7 r s 1 5", b"M"],
+    [
+        b"MSG a 7",
+        b"MSG a 7 x",
+        b"MSG a 7 -15",
+        b"MSG a 7 r s 1",
+        b"MSG",
+        b"M",
+        b"HMSG a 7 5",
+        b"HMSG a 7 x 5",
+        b"HMSG a 7 -1 5",
+        b"HMSG a 7 6 5",
+        b"HMSG a 7 r s 1 5",
+    ],
 )
-def test_a_line_that_is_none_ends_the_connection(line: bytes) -> None:
+def test_a_malformed_message_line_is_refused(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         FastParser(Client()).take(line + b"\r\n12345\r\n")
 

@@ -135,8 +135,9 @@ def test_a_started_task_is_written_the_same_from_what_it_was(task: Task, now: In
         GOOD % b',"traceparent":"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"',
         b'{"last_err":"earlier",' + (GOOD % b"")[1:],
         b'{"next_try_at":"2026-01-02T03:04:05Z",' + (GOOD % b"")[1:],
-        b'{"tries":7,"state":"retry",' + (GOOD % b"")[1:],
         b'{"tried":"2025-01-02T03:04:05Z","unknown":[1],' + (GOOD % b"")[1:],
+        b'{"tried":"2025-01-02T03:04:05Z",' + (GOOD % b"")[1:],
+        b'{"tried":null,"result":null,' + (GOOD % b"")[1:],
         (GOOD % b"").replace(b'"Q"', b'"Q\\ud800"'),
         (GOOD % b"").replace(b'"Q"', b'"Q\xff"'),
         (GOOD % b"").replace(b'"Q"', b'",\\"state\\":\\"new\\",\\"created\\":\\""'),
@@ -151,7 +152,26 @@ def test_a_started_task_means_the_same_whoever_wrote_it_before(body: bytes) -> N
     active = started(before, Instant.parse("2026-03-04T05:06:07.000000089Z"))
     written = active.encode_started(before, body)
     assert Task.decode(written) == active == Task.decode(active.encode())
-    json.loads(written.decode())
+    complete = active.replace(state="complete", result=Result.of_bytes(b"ok", active.created))
+    for text in (written, complete.encode_completed(active, written)):
+        json.loads(text, object_pairs_hook=once)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs), "a key is written twice"
+    return dict(pairs)
+
+
+def test_a_start_leaves_what_it_does_not_change_as_it_was() -> None:
+    body = (
+        b'{"type":"t","id":"a","max_tries":3,"queue":"Q","state":"new","created":"2026-01-02T03:04:05.50Z","tries":0}'
+    )
+    before = Task.decode(body)
+    written = started(before, Instant.parse("2026-03-04T05:06:07Z")).encode_started(before, body)
+    assert written == (
+        b'{"type":"t","id":"a","max_tries":3,"queue":"Q","state":"active","created":"2026-01-02T03:04:05.50Z",'
+        b'"tried":"2026-03-04T05:06:07Z","tries":1}'
+    )
 
 
 def test_a_trace_context_from_headers_is_kept_by_the_start() -> None:

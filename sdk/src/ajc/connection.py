@@ -238,7 +238,7 @@ class Connection:
         return read_pub_ack(message, subject)
 
     async def subscribe(self, subject: str, callback: Callable[[Message], None], *, queue: str = "") -> Subscription:
-        """Subscribe; `callback` runs in the reading loop, so it only hands over. Replayed on reconnects."""
+        """Subscribe; `callback` runs as messages arrive, so it only hands over. Replayed on reconnects."""
         return await self._transport.subscribe(subject, callback, queue)
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, *, queue: str = "") -> Subscription:

@@ -122,7 +122,7 @@ def encode_named_state(task: Task, now: int, queue: str) -> bytes:
     if task.last_err or created == GO_ZERO:
         return _encode_any_state(task, now, queue)
     seconds = now // _SECOND
-    age = int(now) - created
+    age = now - created
     if not _INT64_MIN <= age <= _INT64_MAX:
         age = _INT64_MIN if age < 0 else _INT64_MAX
     return (

@@ -1,4 +1,4 @@
-"""The one module (with `fast_parser`) that leans on nats-py's insides: messages are handed over at once, as bytes.
+"""With `fast_parser`, all that leans on nats-py's insides: messages are handed over at once, as bytes.
 
 nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads
 what the socket brings in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes
@@ -29,7 +29,7 @@ from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIM
 _CRLF: Final = b"\r\n"
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
-_USED: Final = ("_pending", "_pending_data_size", "_transport", "_sid", "_subs", "_ps", "_send_ping", "_read_loop")
+_USED: Final = ("_pending", "_pending_data_size", "_transport", "_sid", "_ps", "_send_ping", "_read_loop")
 
 
 class FastClient(Client):
@@ -41,7 +41,7 @@ class FastClient(Client):
         self.raw_callbacks: dict[bytes, RawCallback] = {}  # by the subscription's id as it comes
         self.callback_failed: Callable[[Exception], None] = _raise
         self._call_soon = asyncio.get_running_loop().call_soon
-        self._look_at = 0  # so many pending bytes make the next message look whether it may be sent: 0, a turn begins
+        self._look_at = 0  # pending bytes at which the next message calls _look; 0: the first message of a turn does
         self._write_planned = False
         self._held = 0  # bytes that the socket had not taken when it was asked last
 
@@ -71,7 +71,7 @@ class FastClient(Client):
 
     def unsent(self) -> int:
         """Bytes handed over and not taken by the socket."""
-        if self._held:
+        if self._held or not self._write_planned:  # nats-py writes past this, too: asked once a turn at least
             self._ask_socket()
         return self._pending_data_size + self._held
 
@@ -126,8 +126,8 @@ class FastClient(Client):
         keep = reader.feed_data
 
         def feed(data: bytes) -> None:
-            if parser.busy or reader._buffer:  # noqa: SLF001
-                keep(data)  # behind what the loop has not read yet
+            if parser.busy or reader._buffer or reader.exception() is not None or not self._reads(reader):  # noqa: SLF001
+                keep(data)  # behind what the loop has not read yet, or the connection is at its end
                 return
             try:
                 left = parser.take(bytes(data))
@@ -138,6 +138,10 @@ class FastClient(Client):
                 keep(left)
 
         reader.feed_data = feed  # type: ignore[method-assign, assignment]
+
+    def _reads(self, reader: asyncio.StreamReader) -> bool:
+        """Whether this is the reader of the connection as it is now."""
+        return self.is_connected and getattr(self._transport, "_io_reader", None) is reader
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         # nats-py writes the ping past what is pending, and its answer would say nothing about that
@@ -206,7 +210,8 @@ async def _never(_message: Any) -> None:
 def unavailable() -> str | None:
     """Say why the installed nats-py cannot carry this client, or None when it can.
 
-    Checked: the version this was written against, and every attribute and signature that is used. `AJC_FAST=0` in the
+    Checked: the version this was written against, and every attribute and signature that is used; what the streams of a
+    connection have is looked at when it reads, and without it nats-py's loop reads everything. `AJC_FAST=0` in the
     environment switches it off, for diagnosis.
     """
     if os.environ.get("AJC_FAST") == "0":
@@ -219,10 +224,9 @@ def unavailable() -> str | None:
         for attribute in _USED:
             if not hasattr(client, attribute):
                 return f"nats-py's Client has no {attribute}"
-        taken = list(inspect.signature(Client._process_msg).parameters)  # noqa: SLF001
-        if taken != ["self", "sid", "subject", "reply", "data", "headers"]:
-            return "nats-py's Client._process_msg has another signature"
-        if list(inspect.signature(Parser.parse).parameters) != ["self", "data"] or not hasattr(Parser(client), "buf"):
+        parser = Parser(client)
+        known = all(hasattr(parser, attribute) for attribute in ("buf", "nc", "reset"))
+        if not known or list(inspect.signature(Parser.parse).parameters) != ["self", "data"]:
             return "nats-py's Parser has another shape"
     except (AttributeError, TypeError, ValueError) as error:
         return f"nats-py has another shape: {error}"

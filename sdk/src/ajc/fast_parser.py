@@ -1,29 +1,41 @@
-"""nats-py's parser, which reads messages itself in one pass and leaves every other line to nats-py."""
+"""With `fast_client`: nats-py's parser, which reads messages itself in one pass and leaves every other line to it."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
+
+from ajc.transport import RawCallback
 
 _CRLF: Final = b"\r\n"
 _M: Final = ord("M")
 _H: Final = ord("H")
 _MAX_CONTROL_LINE: Final = 65_536
 _PLAIN_WORDS: Final = 4
+"""Words in the line of a message without headers and without a reply subject."""
 _HEADER_WORDS: Final = 5
-"""Words in the line of a message without and with headers; one more where there is a reply subject."""
+"""The same with headers."""
+
+
+class Client(Protocol):
+    """What the parser needs of its client."""
+
+    raw_callbacks: dict[bytes, RawCallback]
+    """By the subscription's id, as it comes."""
+    callback_failed: Callable[[Exception], None]
 
 
 class FastParser(Parser):
     """Hands messages to their `raw_callbacks`; all else goes the way of nats-py's parser."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Client) -> None:
         self._rest = bytearray()
-        self._want = 0
+        self._want = 0  # bytes of the frame that _rest begins
         self._resets = 0
-        self._foreign = 0
+        self._foreign = 0  # bytes of nats-py's line or frame
         self.busy = False
         """nats-py works on a line, and what follows it has to wait."""
         super().__init__(client)
@@ -52,9 +64,10 @@ class FastParser(Parser):
             self.busy = False
 
     def take(self, data: bytes) -> bytes:  # noqa: PLR0915  (one pass in one place: a call a message costs)
-        """Dispatch the whole frames that `data` begins with, and return what is left from another's line or frame on.
+        """Dispatch whole frames until `data` ends or something is nats-py's; return the bytes from there on.
 
-        That one is whole; a part of one is kept for the next call. Raises `ProtocolError`.
+        They begin with one whole line or frame (of `_foreign` bytes). A part at the end is kept for the next call.
+        Raises `ProtocolError`.
         """
         if self._rest:
             self._rest += data
@@ -62,7 +75,7 @@ class FastParser(Parser):
                 return b""
             data = bytes(self._rest)
             self._rest.clear()
-        client = self.nc
+        client: Client = self.nc
         callbacks = client.raw_callbacks
         position, end = 0, len(data)
         self._want = 0
@@ -89,10 +102,13 @@ class FastParser(Parser):
                     reply = words.pop(3) if len(words) > _HEADER_WORDS else b""
                     _, subject, sid, header_digits, digits = words
                     header_size = int(header_digits)
-                start = line_end + 2
-                stop = start + int(digits)
-            except (IndexError, ValueError):
+                size = int(digits)
+            except ValueError:
                 raise ProtocolError from None
+            if not 0 <= header_size <= size:
+                raise ProtocolError
+            start = line_end + 2
+            stop = start + size
             if stop + 2 > end:
                 self._want = stop + 2 - position
                 break
@@ -108,7 +124,7 @@ class FastParser(Parser):
                 header = None
             try:
                 callback(subject, reply, data[start:stop], header)
-            except Exception as error:  # noqa: BLE001  (else nats-py's reading loop would end without a word)
+            except Exception as error:  # noqa: BLE001  (else the connection would break, and the messages behind be lost)
                 client.callback_failed(error)
         if position < end:
             self._rest += data[position:]

@@ -105,7 +105,7 @@ class Serving:
                 _logger.debug("flushing: %s", error)
 
     def _received(self, endpoint: Endpoint, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-        """Begin an attempt, or answer busy. Called by the reading loop."""
+        """Begin an attempt, or answer busy. Called as the message arrives."""
         if not reply:
             _logger.warning("a message on %s wants no reply, and was left alone", subject.decode("utf-8", "replace"))
             return
@@ -184,7 +184,7 @@ class Serving:
             self._answer(attempt, reply_to_exception(Retry(f"not done within {attempt.endpoint.handler.timeout:g} s")))
 
     def _cancelled(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-        """Stop the attempts of a task that was cancelled. Called by the reading loop."""
+        """Stop the attempts of a task that was cancelled. Called as the message arrives."""
         del reply, headers
         task_id = cancelled_id(subject)
         for attempt in list(self._clock.running):

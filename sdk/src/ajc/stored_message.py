@@ -188,18 +188,21 @@ async def delete_last(connection: Connection, stream: str, subject: str, *, time
 def read_direct_headers(block: bytes) -> tuple[str, int, str, bytes]:
     """Return subject, sequence and time (RFC 3339) of a message that a direct get answered with, and its own headers.
 
-    The server writes these headers itself, behind the stored message's own, so the last of each name counts.
+    The server writes these headers itself, behind the stored message's own, so the last of each name counts. Raises
+    `ValueError` or `MalformedInstant` for a block without them.
     """
     at = block.rfind(_STREAM)
-    usual = _usual_end(block, at) if at > 0 else None
+    usual = _usual_end(block, at) if at >= 0 else None
     if usual is not None:
         subject, sequence, time = usual.groups()
         return subject.decode("utf-8", "replace"), int(sequence), time.decode("utf-8", "replace"), block[:at] + _END
     # another order than the server's of today
+    stored = _last_value(block, _TIME_STAMP).decode("utf-8", "replace")
+    Instant.parse(stored)  # refused here, not where it is used
     return (
         _last_value(block, _SUBJECT).decode("utf-8", "replace"),
         int(_last_value(block, _SEQUENCE)),
-        _last_value(block, _TIME_STAMP).decode("utf-8", "replace"),
+        stored,
         block,
     )
 

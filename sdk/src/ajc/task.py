@@ -111,10 +111,10 @@ class Task(Struct, frozen=True, kw_only=True):
         return record.spliced(encoded, {key: value for key, value in self.extra.items() if self._keeps(key)})
 
     def encode_started(self, before: Task, body: bytes) -> bytes:
-        """Write this task as `encode` does, at a third of the cost when it starts for the first time.
+        """Write what `encode` would mean, at a third of the cost when it starts for the first time.
 
         It must be `before` but for what a start changes; `body` is what `before` was read from, whoever wrote it: what
-        does not change stays as it is there.
+        does not change stays as it is there. InvalidValue for a time that cannot be written.
         """
         at = body.rfind(_STATE_NEW)
         created = body[at + len(_STATE_NEW) : -len(_NEVER_TRIED)]
@@ -124,6 +124,8 @@ class Task(Struct, frozen=True, kw_only=True):
             return self.encode()
         if before.extra or before.last_err or before.next_try_at is not None or before.traceparent:
             return self.encode()  # a start changes these, or they may not have been in the body
+        if b'"tried"' in body or b'"result"' in body:
+            return self.encode()  # the start, or the end, would write the key a second time
         return b'%b,"state":"active","created":"%b","tried":"%b","tries":1}' % (
             body[:at],
             created,

@@ -20,7 +20,7 @@ SMALLEST_LIMIT: Final = 1_024
 """Bytes of a message that every server takes."""
 
 RawCallback = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""(subject, reply, body, header block or None), called synchronously from the reading loop: hand over only."""
+"""(subject, reply, body, header block or None), called synchronously as bytes arrive: hand over only."""
 
 
 class Message(msgspec.Struct):

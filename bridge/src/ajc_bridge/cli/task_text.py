@@ -71,6 +71,7 @@ def first_line(text: str) -> str:
 def event_line(event: Event) -> str:
     """Return an event on one line."""
     from ajc.events import TaskStateChanged  # noqa: PLC0415 - keeps --help quick
+    from ajc.ksuid import LENGTH  # noqa: PLC0415
     from ajc.progress import TaskProgressed  # noqa: PLC0415
 
     said: tuple[str, ...]
@@ -82,5 +83,5 @@ def event_line(event: Event) -> str:
     else:
         return event.encode().decode()
     clock = f"{datetime.now().astimezone():%H:%M:%S}"
-    line = f"{clock}  {word:<11} {event.task_id:<27}  try {event.tries:<2}  {event.task_type}"
+    line = f"{clock}  {word:<11} {event.task_id:<{LENGTH}}  try {event.tries:<2}  {event.task_type}"
     return "  ".join((line, *(text for text in said if text)))

@@ -17,13 +17,13 @@ from ajc.task import Task
 class MemoryRecord(Struct, frozen=True):
     """What the store holds for a task; `task` None: `malformed` says why it is none.
 
-    `stored`: when, an instant or its text. `expires`: the store removes it in time.
+    `stored`: when. `expires`: the store removes it in time.
     """
 
     task_id: str
     data: bytes
     revision: int
-    stored: Instant | str
+    stored: Instant
     task: Task | None = None
     malformed: str = ""
     expires: bool = False
@@ -31,7 +31,7 @@ class MemoryRecord(Struct, frozen=True):
     @property
     def stored_at(self) -> Instant:
         """When it was stored."""
-        return self.stored if isinstance(self.stored, Instant) else Instant.parse(self.stored)
+        return self.stored
 
 
 class MemoryLease(Struct, eq=False):
