@@ -299,6 +299,22 @@ async def test_a_line_that_is_none_ends_the_connection_and_a_new_one_is_made(ser
     await connection.close()
 
 
+async def test_half_a_frame_of_a_connection_that_was_given_up_is_not_the_begin_of_the_next_one(server):
+    states: list[str] = []
+    connection = await Connection.open(
+        ConnectOptions(servers=(server.url,)), on_state=lambda state, _error: states.append(state)
+    )
+    got, reader, frame = await served(connection, "half")
+    client: Any = connection._transport._client  # type: ignore[attr-defined]
+    await client._process_op_err(nats.errors.StaleConnectionError())
+    reader.feed_data(frame.replace(b" 1\r\nx\r\n", b" 30\r\nbegun"))
+    await until(lambda: "reconnected" in states)
+    connection.publish("half", b"again")
+    await until(lambda: got == [b"first", b"again"])
+    assert states.count("disconnected") == 1
+    await connection.close()
+
+
 def test_the_fast_client_can_be_switched_off(monkeypatch):
     monkeypatch.delenv("AJC_FAST", raising=False)
     assert fast_client.unavailable() is None

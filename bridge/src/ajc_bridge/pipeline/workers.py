@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ajc_bridge.ports import Lease
 
-SPARE: Final = 64
+SPARE: Final = 256
 """So many wait for their next item; who ends beside them ends for good."""
 
 
