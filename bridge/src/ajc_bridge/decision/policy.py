@@ -84,9 +84,9 @@ class TimeBudget(Struct, frozen=True):
 def cap(task: Task, policy: QueuePolicy) -> int:
     """Give the smaller of the task's and the queue's max tries, each counting only when above 0; 0 for no cap."""
     own, queue = task.max_tries, policy.max_tries
-    if own <= 0:
-        return queue if queue > 0 else 0  # noqa: FURB136  a call of max costs as much as all the rest
-    return queue if 0 < queue < own else own
+    if own > 0 and queue > 0:
+        return min(own, queue)
+    return max(own, queue, 0)
 
 
 def run_time_ns(task: Task, policy: QueuePolicy, now: Instant) -> int:
@@ -98,20 +98,18 @@ def run_time_ns(task: Task, policy: QueuePolicy, now: Instant) -> int:
 
 def margin_ns(run_ns: int) -> int:
     """Give what is kept back from the handler, so that its reply is in by the end: a tenth, 2 s at most."""
-    tenth = run_ns // 10
-    return tenth if tenth < MAX_MARGIN_NS else MAX_MARGIN_NS  # noqa: FURB136  a call of min costs as much as all the rest
+    return min(MAX_MARGIN_NS, run_ns // 10)
 
 
 def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
     """Give the times of an attempt that starts (or beats) now."""
     run = run_time_ns(task, policy, now)
     margin = margin_ns(run)
-    handler = run - margin
     return TimeBudget(
         run_ns=run,
-        handler_ns=handler,
-        wait_ns=handler + margin // 2,
-        handler_deadline=now.plus(handler),
+        handler_ns=run - margin,
+        wait_ns=run - margin + margin // 2,
+        handler_deadline=now.plus(run - margin),
         at_deadline=task.deadline is not None and task.deadline - now <= policy.max_run_time_ns,
     )
 
@@ -122,10 +120,9 @@ def beat_ns(policy: QueuePolicy) -> int:
     Not where nothing is renewed beyond the run time (Go's queue), since more time would outlast the lease; nor where a
     first beat, a second after the start, would come too late.
     """
-    run = policy.max_run_time_ns
-    if not policy.renews or run < 2 * MIN_BEAT_NS:
+    if not policy.renews or policy.max_run_time_ns < 2 * MIN_BEAT_NS:
         return 0
-    return run // BEATS_PER_RUN if run > BEATS_PER_RUN * MIN_BEAT_NS else MIN_BEAT_NS
+    return max(policy.max_run_time_ns // BEATS_PER_RUN, MIN_BEAT_NS)
 
 
 def time_after_beat(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
