@@ -272,13 +272,35 @@ async def served(connection: Connection, subject: str) -> tuple[list[bytes], asy
     return got, client._transport._io_reader, frame
 
 
+async def test_a_close_loses_nothing_of_what_was_published_while_others_arrive(server, connect):
+    """Unread messages in a socket that is closed make the server drop what it has not read itself."""
+    other = await connect(server.url)
+    got: list[Message] = []
+    await other.subscribe("kept", got.append)
+    await other.flush()
+    for _ in range(8):
+        got.clear()
+        connection = await connect(server.url)
+        await connection.subscribe("flood", lambda _message: None)
+        await connection.flush()
+        for _ in range(2_000):
+            other.publish("flood", b"q" * 1_000)
+        for _ in range(500):
+            connection.publish("kept")
+        await connection.close()
+        await until(lambda: len(got) == 500)
+    await other.close()
+
+
 async def test_what_comes_after_the_end_of_a_connection_reaches_nobody(server):
     connection = await Connection.open(ConnectOptions(servers=(server.url,)))
     got, reader, frame = await served(connection, "late")
     reader.feed_data(frame)
     assert got == [b"first", b"x"]
     closing = asyncio.create_task(connection.close())
-    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while connection.connected:
+            await asyncio.sleep(0)
     reader.feed_data(frame)
     await closing
     assert got == [b"first", b"x"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,14 @@ async def test_what_is_given_back_does_not_come_to_the_pull_that_is_still_under_
             await asyncio.wait({pulling})
 
 
+async def all_delivered(url: str, stream: str, count: int) -> None:
+    async with asyncio.timeout(10):
+        connection = await Connection.open(ConnectOptions(servers=(url,)))
+        while (await connection.api(f"CONSUMER.INFO.{stream}.WORKERS"))["num_ack_pending"] < count:
+            await asyncio.sleep(0.005)
+        await connection.close()
+
+
 async def test_what_the_server_had_sent_is_handed_over_first(server) -> None:
     async with connected(server) as connection:
         await ensure_queue(connection, Queue("HALFWAY", lease=LEASE, max_run_time=60))
@@ -77,7 +85,8 @@ async def test_what_the_server_had_sent_is_handed_over_first(server) -> None:
             pulling = asyncio.ensure_future(queue.pull(100, 5.0, got.append))
             await asyncio.sleep(0)  # the pull is handed over,
             await asyncio.sleep(0)  # and sent,
-            time.sleep(0.3)  # and the process stands still: what the server sends lies in the socket
+            with ThreadPoolExecutor(1) as pool:  # and the loop stands still: what the server sends lies in the socket
+                pool.submit(asyncio.run, all_delivered(server.url, "CHORIA_AJ_Q_HALFWAY", 100)).result()
             assert got == []
             await queue.quiet()
             pulling.cancel()

@@ -199,3 +199,11 @@ def test_item_of_subject() -> None:
     assert subjects.item_of_subject("CHORIA_AJ.Q.EMAIL.x.y") == ("EMAIL", "y")
     assert subjects.item_of_subject("CHORIA_AJ.Q.EMAIL") == ("", "")
     assert subjects.item_of_subject("CHORIA_AJ.T.a.b") == ("", "")
+
+
+def test_the_names_that_are_remembered_stay_few() -> None:
+    for number in range(5_000):
+        assert subjects.is_id(f"task{number}")
+    assert len(subjects._legal) <= subjects._KEPT
+    assert not subjects.is_type("x" * 129)
+    assert "x" * 129 not in subjects._legal

@@ -135,6 +135,7 @@ def test_a_started_task_is_written_the_same_from_what_it_was(task: Task, now: In
         GOOD % b',"traceparent":"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"',
         b'{"last_err":"earlier",' + (GOOD % b"")[1:],
         b'{"next_try_at":"2026-01-02T03:04:05Z",' + (GOOD % b"")[1:],
+        b'{"last_err":null,"next_try_at":null,' + (GOOD % b"")[1:],
         b'{"tried":"2025-01-02T03:04:05Z","unknown":[1],' + (GOOD % b"")[1:],
         b'{"tried":"2025-01-02T03:04:05Z",' + (GOOD % b"")[1:],
         b'{"tried":null,"result":null,' + (GOOD % b"")[1:],
@@ -160,6 +161,14 @@ def test_a_started_task_means_the_same_whoever_wrote_it_before(body: bytes) -> N
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     assert len(dict(pairs)) == len(pairs), "a key is written twice"
     return dict(pairs)
+
+
+def test_what_a_start_takes_away_does_not_stay_behind_a_null() -> None:
+    """Go keeps a text where a null follows it under the same key."""
+    body = b'{"last_err":"x","last_err":null,' + (GOOD % b"")[1:]
+    before = Task.decode(body)
+    written = started(before, Instant.parse("2026-03-04T05:06:07Z")).encode_started(before, body)
+    assert b"last_err" not in written
 
 
 def test_a_start_leaves_what_it_does_not_change_as_it_was() -> None:

@@ -280,12 +280,15 @@ class PublicTransport:
         await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
 
     async def close(self) -> None:
-        """Send what is pending and close."""
+        """Send what is pending, wait a moment until the server has read it, and close.
+
+        A socket that is closed with something unread in it tells the server to drop what it has not read yet.
+        """
+        if self.connected:
+            with contextlib.suppress(TimeoutError, Closed, Unavailable):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self.flush(_CLOSE_SECONDS)
         if self._sender is not None:
-            if self.connected:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_CLOSE_SECONDS):
-                        await self._outgoing.join()
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
         self._closing = asyncio.current_task()

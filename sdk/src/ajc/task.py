@@ -118,14 +118,15 @@ class Task(Struct, frozen=True, kw_only=True):
         """
         at = body.rfind(_STATE_NEW)
         created = body[at + len(_STATE_NEW) : -len(_NEVER_TRIED)]
-        if at < 0 or not body.endswith(_NEVER_TRIED) or b'"' in created or self.tries != 1 or self.tried is None:
+        if at < 0 or not body.endswith(_NEVER_TRIED) or b'"' in created or self.tried is None:
             return self.encode()
         if b"\\" in body or not body.isascii():  # some of it may have been mended when it was read
             return self.encode()
-        if before.extra or before.last_err or before.next_try_at is not None or before.traceparent:
-            return self.encode()  # a start changes these, or they may not have been in the body
-        if b'"tried"' in body or b'"result"' in body:
-            return self.encode()  # the start, or the end, would write the key a second time
+        if before.extra or before.traceparent:  # some of it may not have been in the body
+            return self.encode()
+        # what the start takes away must not stay, and what it or the end writes not be there twice
+        if b'"last_err"' in body or b'"next_try_at"' in body or b'"tried"' in body or b'"result"' in body:
+            return self.encode()
         return b'%b,"state":"active","created":"%b","tried":"%b","tries":1}' % (
             body[:at],
             created,

@@ -87,10 +87,11 @@ def conform(
     chosen = _check(type, prefix, only or [])
     command = _command(start)
     _check_place(junit)
-    if not command or server is not None or context is not None:
+    alone = bool(command) and server is None and context is None
+    if not alone:
         check_connection(server, context)
     try:
-        report = asyncio.run(_examined(type, level, prefix, patience, chosen, command, server, context))
+        report = asyncio.run(_examined(type, level, prefix, patience, chosen, command, server, context, alone=alone))
     except asyncio.CancelledError:  # SIGTERM
         raise KeyboardInterrupt from None
     if junit is not None:
@@ -116,8 +117,10 @@ async def _examined(
     command: list[str],
     server: str | None,
     context: str | None,
+    *,
+    alone: bool,
 ) -> Report:
-    """Start what is to be started, try the rules, and end all of it.
+    """Start what is to be started (where it is `alone` a server, too), try the rules, and end all of it.
 
     A signal cancels this, so it comes between two steps: within one, a process that just began would be nobody's.
     """
@@ -132,7 +135,7 @@ async def _examined(
     with contextlib.ExitStack() as stack:
         own = None
         environment = dict(os.environ)
-        if command and server is None and context is None:
+        if alone:
             from ajc.testing.nats_server import server as nats_server  # noqa: PLC0415
             from ajc_bridge.cli.children import find_server  # noqa: PLC0415
 
