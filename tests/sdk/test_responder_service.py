@@ -11,6 +11,7 @@ from nats.micro.service import ServiceInfo, ServicePing, ServiceStats
 from sdk_world import ask, ending, serving, unique, until
 
 import ajc
+from ajc.answers import Answer
 from ajc.connection import Connection
 from ajc.context import resolve
 
@@ -95,19 +96,21 @@ async def test_it_counts_requests_and_errors_and_time(server: Any) -> None:
         assert ServiceStats.from_dict(stats).endpoints[0].num_requests == 6
 
 
+async def asked_while_it_leaves(connection: Connection, subject: str) -> bool:
+    """Ask at many moments; whether it was there all the time. Nobody is left without a word."""
+    asking = [connection.request(subject, timeout=5) for _ in range(20)]
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(one) for one in found} <= {Answer, ajc.NoResponders}
+    return not any(isinstance(one, ajc.NoResponders) for one in found)
+
+
 async def test_one_that_ends_is_found_no_more(server: Any) -> None:
     """EXEC-34: it leaves the queue group first, then it is no service; what runs is finished."""
     name = unique("svc")
     async with ending(server, ajc.Responder(server.url, name=name)) as (connection, kind):
-
-        async def gone() -> bool:
-            try:
-                await connection.request(f"$SRV.PING.{name}", timeout=5)
-            except ajc.NoResponders:
-                return True
-            return False
-
-        await until(gone)
+        async with asyncio.timeout(20):
+            while await asked_while_it_leaves(connection, f"$SRV.PING.{name}"):
+                pass
         with pytest.raises(ajc.NoResponders):
             await connection.request(f"ajc.exec.{kind}")
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
@@ -29,10 +30,37 @@ from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIM
 _CRLF: Final = b"\r\n"
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
-_USED: Final = ("_pending", "_pending_data_size", "_transport", "_sid", "_ps", "_send_ping", "_read_loop")
+_USED: Final = (
+    "_pending",
+    "_pending_data_size",
+    "_transport",
+    "_sid",
+    "_ps",
+    "_send_ping",
+    "_read_loop",
+    "_subs",
+    "_remove_sub",
+)
 
 
-class FastClient(Client):
+class SteadyClient(Client):
+    """nats-py's client, which goes on reading when a pong comes that nobody waits for any more.
+
+    A flush or a drain that is given up leaves its future behind; the pong that comes for it fails, and with that ends
+    nats-py's reading, unnoticed until pings have gone unanswered for a minute.
+    """
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        await super()._send_ping(None if future is None else _pong_for(future))
+
+
+def _pong_for(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    pong: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    pong.add_done_callback(lambda _: None if future.done() else future.set_result(True))
+    return pong
+
+
+class FastClient(SteadyClient):
     """nats-py's client with raw callbacks (`raw_callbacks`) and a synchronous `send`."""
 
     def __init__(self) -> None:
@@ -175,7 +203,7 @@ class KeepingHeaders(dict[str, str]):
     block: bytes
 
 
-class KeepingClient(Client):
+class KeepingClient(SteadyClient):
     """nats-py's client for its public interface, which keeps header blocks as they came.
 
     nats-py takes a block that is none for no headers at all, so that a broken reply would look like a result, and
@@ -201,6 +229,28 @@ def drop_pending(client: Client) -> None:
     if hasattr(client, "_pending") and hasattr(client, "_pending_data_size"):
         client._pending = []  # noqa: SLF001
         client._pending_data_size = 0  # noqa: SLF001
+
+
+async def drain(client: Client, subscription: Any) -> bool:
+    """End a subscription and hand over what was under way; whether all of it came. Without a server nothing is.
+
+    However this ends, nats-py does not subscribe again on its next connection, as it would after a drain that was
+    given up: a member of a queue group that nobody is behind would swallow what belongs to the others.
+    """
+    try:
+        if not client.is_connected:
+            await subscription.unsubscribe()
+            return True
+        await subscription.drain()
+    except (nats.errors.Error, OSError, TimeoutError):
+        return client.is_closed
+    finally:
+        if hasattr(client, "_remove_sub") and subscription._id in client._subs:  # noqa: SLF001
+            client._remove_sub(subscription._id)  # noqa: SLF001
+            subscription._stop_processing()  # noqa: SLF001
+            if client.is_connected:  # that may be the next connection, which did not hear of it
+                await client._send_unsubscribe(subscription._id)  # noqa: SLF001
+    return True
 
 
 async def _never(_message: Any) -> None:

@@ -42,13 +42,13 @@ _REFUSALS: Final = ("authorization", "authentication", "user authentication", "c
 class _PublicSubscription:
     """A subscription of nats-py as it is."""
 
-    def __init__(self, subscription: Any) -> None:
+    def __init__(self, client: Client, subscription: Any) -> None:
+        self._client = client
         self._subscription = subscription
 
     async def drain(self) -> None:
         """End it once what was under way has come."""
-        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # closed, or no server to ask
-            await self._subscription.drain()
+        await fast_client.drain(self._client, self._subscription)
 
     async def unsubscribe(self) -> None:
         """End it; what is still under way is dropped."""
@@ -257,7 +257,8 @@ class PublicTransport:
         async def hand_over(message: Msg) -> None:
             callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
 
-        return _PublicSubscription(await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over)))
+        subscription = await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
+        return _PublicSubscription(self._client, subscription)
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""

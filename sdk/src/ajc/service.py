@@ -7,6 +7,8 @@ request at a time for each, answers errors in its own way, and cannot leave the 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -30,6 +32,8 @@ _semver: Final = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 ).fullmatch
 _NANOSECONDS: Final = 1e9
+_LEAVE_SECONDS: Final = 2.0
+_logger: Final = logging.getLogger("ajc.responder")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -86,10 +90,13 @@ class Service:
                 self._subscriptions.append(await connection.subscribe_raw(f"{_PREFIX}.{place}", callback))
 
     async def stop(self) -> None:
-        """Be found no more."""
-        for subscription in self._subscriptions:
-            await subscription.unsubscribe()
-        self._subscriptions.clear()
+        """Be found no more; who asked before is answered."""
+        leaving, self._subscriptions = self._subscriptions, []
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await asyncio.gather(*(subscription.drain() for subscription in leaving))
+        except TimeoutError:
+            _logger.debug("the server did not answer while the service left")
 
     def ping(self) -> dict[str, Any]:
         """Return the answer to a ping: who is there."""

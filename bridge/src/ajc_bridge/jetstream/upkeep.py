@@ -1,30 +1,22 @@
-"""What is looked after beside the lanes: what a killed server brought back; due items that find their queue full."""
+"""What is looked after beside the lanes: due items that are held up, and what a killed server brought back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Final
 
 import anyio
 
-from ajc import subjects
 from ajc.connection import Connection
-from ajc.errors import AjcError, Conflict, InvalidName, NotFound, QueueFull, StoreError, Unavailable
+from ajc.errors import AjcError, Unavailable
 from ajc.queue import QueueInfo
-from ajc.stored_message import StoredMessage, delete_message, next_message
-from ajc_bridge.happenings import DueItemHeldUp, DueItemPut, RemainsCleared, Trouble
+from ajc_bridge.happenings import RemainsCleared, Trouble
+from ajc_bridge.jetstream.due_items import DueItems
 from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.ports import Journal
 
 TIDY_SECONDS: Final = 15.0
-LOOK_SECONDS: Final = 2.0
-"""What the server has moved may lie in the delay stream for a second more: one look proves nothing."""
-_PUT_SECONDS: Final = 2.0
-_BETWEEN_SECONDS: Final = 0.002
-_READ_SECONDS: Final = 5.0
-_NEW: Final = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n"
 
 
 class Upkeep:
@@ -36,12 +28,9 @@ class Upkeep:
         self._connection = connection
         self._journal = journal
         self._served = served
-        self._may_put = may_put
+        self._due_items = DueItems(connection, journal, served, may_put=may_put)
         self._may_be_back = asyncio.Event()
         self._may_be_back.set()
-        self._seen: dict[str, tuple[int, float]] = {}
-        self._told: dict[str, int] = {}
-        self._now = asyncio.get_running_loop().time
 
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
@@ -51,7 +40,7 @@ class Upkeep:
         """Look after everything, until cancelled."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._tidy)
-            group.start_soon(self._make_way)
+            group.start_soon(self._due_items.run)
 
     async def _tidy(self) -> None:
         """Remove what a killed server brought back: once at the start and after each reconnect."""
@@ -70,77 +59,3 @@ class Upkeep:
                     continue
                 if removed:
                     self._journal.note(RemainsCleared(info.name, removed))
-
-    async def _make_way(self) -> None:
-        """Find due items that do not come into their queue because others keep it full, and put them there.
-
-        The server tries that again every few seconds only, so producers who try at every moment would starve them.
-        """
-        while True:
-            await anyio.sleep(LOOK_SECONDS)
-            full = [info.name for info in self._served() if _may_be_full(info)]
-            self._seen = {name: seen for name, seen in self._seen.items() if name in full}
-            await asyncio.gather(*map(self._look, full))
-
-    async def _look(self, queue: str) -> None:
-        try:
-            item = await self._held_up(queue)
-            end = self._now() + _PUT_SECONDS
-            while item is not None and self._may_put and self._now() < end and await self._put(queue, item, end):
-                item = await self._first(queue, item.revision + 1)
-        except Unavailable:
-            return  # looked at again
-        except AjcError as error:
-            self._journal.note(Trouble(f"queue {queue}", str(error)))
-
-    async def _held_up(self, queue: str) -> StoredMessage | None:
-        """Return the first due item when it was there already at the last look, and tell of it."""
-        item = await self._first(queue, 1)
-        if item is None:
-            self._seen.pop(queue, None)
-            return None
-        seen, since = self._seen.get(queue, (0, 0.0))
-        if seen != item.revision:
-            self._seen[queue] = (item.revision, self._now())
-            return None
-        if self._told.get(queue) != seen:
-            self._told[queue] = seen
-            self._journal.note(DueItemHeldUp(queue, item.last_token, round((self._now() - since) * 1e9)))
-        return item
-
-    async def _first(self, queue: str, sequence: int) -> StoredMessage | None:
-        every = subjects.fired_of(queue)
-        try:
-            return await next_message(self._connection, subjects.DELAY_STREAM, every, sequence, timeout=_READ_SECONDS)
-        except NotFound:
-            return None
-
-    async def _put(self, queue: str, item: StoredMessage, end: float) -> bool:
-        """Put it into the queue as soon as there is room, until `end`; tell whether this one need not be tried again.
-
-        Killed before the removal, the server moves it once more: the item of a task that runs or has run is harmless.
-        """
-        # as the server's own transform makes it, whatever the last token is: admission judges ids
-        subject = subjects.items_of(queue).removesuffix("*") + item.last_token
-        while True:
-            try:
-                await self._connection.stored(subject, item.data, headers=_NEW, timeout=_READ_SECONDS)
-            except QueueFull:
-                if self._now() >= end:
-                    return False
-                await anyio.sleep(_BETWEEN_SECONDS)
-            except (Conflict, InvalidName):
-                # the task has an item there: the server moves this one when that has gone; or nobody but the server
-                # could send to such a subject, and it will
-                return True
-            else:
-                break
-        with suppress(NotFound, StoreError):  # moved meanwhile
-            await delete_message(self._connection, subjects.DELAY_STREAM, item.revision, timeout=_READ_SECONDS)
-        self._journal.note(DueItemPut(queue, item.last_token))
-        return True
-
-
-def _may_be_full(info: QueueInfo) -> bool:
-    """Tell by the last look at the queue, which was up to ten seconds ago."""
-    return info.max_entries > 0 and info.when_full == "reject" and info.messages * 2 >= info.max_entries
