@@ -94,6 +94,15 @@ LINES = exec_request(
 ).headers().split(b"\r\n")[1:-2]  # fmt: skip
 
 
+def test_what_is_broken_is_not_read_the_short_way() -> None:
+    block = b"NATS/1.0\r\n" + b"\r\n".join(LINES) + b"\r\n\r\n"
+    assert quick_timeout(block) == 10_000
+    for place in (b"AJ-Heartbeat-Subject", b"AJ-Timeout-Ms"):
+        at = block.index(place)
+        for end in (b"\r\0", b"\r\n\n", b"\r\n\r\n", b"\n\r\n", b"\n\n"):
+            assert quick_timeout(block[: at - 2] + end + block[at:]) == -1, end
+
+
 @given(
     st.permutations(LINES) | st.just(LINES),
     st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=3),
