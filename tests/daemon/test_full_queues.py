@@ -65,7 +65,7 @@ async def work_that_fails_once(world: World, kind: str, count: int) -> dict[str,
 
     await world.serve(f"{kind}-fails", script)
     for _ in range(count):
-        asked[(await world.run(f"{kind}-fails", queue="Q")).id] = []
+        asked.setdefault((await world.run(f"{kind}-fails", queue="Q")).id, [])  # it may have been asked for by now
     return asked
 
 

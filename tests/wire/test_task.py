@@ -241,7 +241,11 @@ def test_any_value_under_any_known_key_is_read_or_refused(members: dict[str, str
     refuses_or_reads(("{" + ",".join(f'"{key}":{value}' for key, value in members.items()) + "}").encode())
 
 
-@pytest.mark.parametrize("depth", [1_000, 10_000, 200_000])
+C_LEVELS = sys.version_info >= (3, 12)
+"""Whether this Python counts the levels of C code apart, and lets it have more."""
+
+
+@pytest.mark.parametrize("depth", [10_000, 200_000] if C_LEVELS else [1_000, 10_000, 200_000])
 @pytest.mark.parametrize("place", [b',"x":%b', b',"result":{"payload":%b}', b',"result":{"x":%b}', b',"id":%b', b"%b"])
 @pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"a":', b"}"), (b"[", b"")])
 def test_deep_nesting_is_refused(depth: int, place: bytes, brackets: tuple[bytes, bytes]) -> None:
@@ -256,13 +260,17 @@ def test_nesting_that_others_can_take_is_read() -> None:
     assert bytes(Task.decode(GOOD % (b',"x":' + deep)).extra["x"]) == deep
 
 
-def test_reading_near_the_end_of_the_stack_is_refused_and_not_a_crash() -> None:
+def test_reading_near_the_end_of_the_stack_is_no_crash() -> None:
     def down(levels: int) -> None:
         if levels:
             down(levels - 1)
             return
+        data = GOOD % (b',"x":' + b"[" * 200 + b"]" * 200)
+        if C_LEVELS:
+            assert Task.decode(data).extra
+            return
         with pytest.raises(MalformedTask):
-            Task.decode(GOOD % (b',"x":' + b"[" * 200 + b"]" * 200))
+            Task.decode(data)
 
     down(sys.getrecursionlimit() - 200)
 

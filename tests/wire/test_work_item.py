@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_text_that_utf8_cannot_hold_is_mended() -> None:
     assert WorkItem.decode(WorkItem("a\ud800").encode()).task_id == "a\ufffd"
 
 
-@pytest.mark.parametrize("depth", [1_000, 200_000])
+@pytest.mark.parametrize("depth", [10_000 if sys.version_info >= (3, 12) else 1_000, 200_000])
 def test_deep_nesting_is_refused(depth: int) -> None:
     for body in (b"[" * depth, b'{"job":"a","x":' + b"[" * depth + b"]" * depth + b"}"):
         with pytest.raises(MalformedItem):
