@@ -108,3 +108,18 @@ async def test_a_flush_that_was_given_up_ends_nothing_but_itself(own_server: Any
     own_server.stop()
     await until(lambda: not connection.connected)
     await connection.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_close_ends_while_the_server_reads_nothing(own_server: Any, fast: bool) -> None:
+    """With more to write than the socket takes: it is waited for a moment, and not for ever."""
+    connection = await Connection.open(resolve(own_server.url), fast=fast)
+    await connection.flush()
+    own_server.signal(signal.SIGSTOP)
+    await until(lambda: psutil.Process(own_server.process.pid).status() == psutil.STATUS_STOPPED)
+    for _ in range(20):
+        connection.publish("load", b"x" * 900_000)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(12):
+        await connection.close()
+    assert connection.closed

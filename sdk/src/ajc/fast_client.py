@@ -224,6 +224,14 @@ class KeepingClient(SteadyClient):
         return kept
 
 
+def abort(client: Client) -> None:
+    """Break a connection whose other end reads nothing: to close it, nats-py would wait until all was written."""
+    drop_pending(client)
+    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
+
+
 def drop_pending(client: Client) -> None:
     """Forget what was not sent, before a close without a server: nats-py would write it to a socket that is gone."""
     if hasattr(client, "_pending") and hasattr(client, "_pending_data_size"):
@@ -237,6 +245,7 @@ async def drain(client: Client, subscription: Any) -> bool:
     However this ends, nats-py does not subscribe again on its next connection, as it would after a drain that was
     given up: a member of a queue group that nobody is behind would swallow what belongs to the others.
     """
+    connection = client._transport if hasattr(client, "_transport") else None  # noqa: SLF001
     try:
         if not client.is_connected:
             await subscription.unsubscribe()
@@ -248,7 +257,7 @@ async def drain(client: Client, subscription: Any) -> bool:
         if hasattr(client, "_remove_sub") and subscription._id in client._subs:  # noqa: SLF001
             client._remove_sub(subscription._id)  # noqa: SLF001
             subscription._stop_processing()  # noqa: SLF001
-            if client.is_connected:  # that may be the next connection, which did not hear of it
+            if client.is_connected and client._transport is not connection:  # noqa: SLF001  (the next one did not hear of it)
                 await client._send_unsubscribe(subscription._id)  # noqa: SLF001
     return True
 

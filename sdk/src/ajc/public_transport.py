@@ -286,9 +286,11 @@ class PublicTransport:
         A socket that is closed with something unread in it tells the server to drop what it has not read yet.
         """
         if self.connected:
-            with contextlib.suppress(TimeoutError, Closed, Unavailable):
+            try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self.flush(_CLOSE_SECONDS)
+            except (TimeoutError, Closed, Unavailable):
+                fast_client.abort(self._client)
         if self._sender is not None:
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
