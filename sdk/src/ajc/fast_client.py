@@ -227,9 +227,14 @@ class KeepingClient(SteadyClient):
 def abort(client: Client) -> None:
     """Break a connection whose other end reads nothing: to close it, nats-py would wait until all was written."""
     drop_pending(client)
-    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    writer = _writer(client)
     if writer is not None:
         writer.transport.abort()
+
+
+def _writer(client: Client) -> Any:
+    """Return what writes to the connection as it is now: nats-py's transport outlives reconnects, this does not."""
+    return getattr(getattr(client, "_transport", None), "_io_writer", None)
 
 
 def drop_pending(client: Client) -> None:
@@ -245,7 +250,7 @@ async def drain(client: Client, subscription: Any) -> bool:
     However this ends, nats-py does not subscribe again on its next connection, as it would after a drain that was
     given up: a member of a queue group that nobody is behind would swallow what belongs to the others.
     """
-    connection = client._transport if hasattr(client, "_transport") else None  # noqa: SLF001
+    connection = _writer(client)
     try:
         if not client.is_connected:
             await subscription.unsubscribe()
@@ -257,7 +262,7 @@ async def drain(client: Client, subscription: Any) -> bool:
         if hasattr(client, "_remove_sub") and subscription._id in client._subs:  # noqa: SLF001
             client._remove_sub(subscription._id)  # noqa: SLF001
             subscription._stop_processing()  # noqa: SLF001
-            if client.is_connected and client._transport is not connection:  # noqa: SLF001  (the next one did not hear of it)
+            if client.is_connected and _writer(client) is not connection:  # the next connection did not hear of it
                 await client._send_unsubscribe(subscription._id)  # noqa: SLF001
     return True
 
