@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -103,14 +104,21 @@ class NatsServer:
         if self.process is None:
             return
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
+            if number != signal.SIGKILL:  # which ends one that was stopped, too, and it answers nothing before
+                self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(number)
         self.process.wait(20)
         self.process = None
 
     def signal(self, number: int) -> None:
+        """Send a signal. After SIGSTOP it stands still when this returns: the kernel takes a moment for all threads."""
         assert self.process is not None
         os.kill(self.process.pid, number)
+        if number == signal.SIGSTOP:
+            process, deadline = psutil.Process(self.process.pid), time.monotonic() + 10
+            while process.status() != psutil.STATUS_STOPPED:
+                assert time.monotonic() < deadline, "it does not stop"
+                time.sleep(0.001)
 
 
 @pytest.fixture(scope="session")

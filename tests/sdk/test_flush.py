@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import nats.errors
 import pytest
 from sdk_world import connected, unique, until
 
+from ajc.answers import Answer
 from ajc.connection import Connection
 from ajc.context import resolve
-from ajc.errors import NoResponders
+from ajc.errors import NoResponders, Unavailable
+from ajc.transport import Message
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -50,28 +51,27 @@ async def test_nothing_is_lost_by_a_drain(server: Any, fast: bool) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("broken", ["before", "meanwhile"])
-async def test_a_subscription_that_was_left_without_a_server_stays_left(
-    own_server: Any, fast: bool, broken: str
-) -> None:
+@pytest.mark.parametrize("given_up", ["without a server", "while it stands still", "never"])
+async def test_a_subscription_that_is_left_in_trouble_stays_left(own_server: Any, fast: bool, given_up: str) -> None:
     """A client that subscribes again on its next connection would swallow what belongs to others of its queue group."""
     leaving, asking = [await Connection.open(resolve(own_server.url), fast=one) for one in (fast, True)]
     subject = unique("s")
     subscription = await leaving.subscribe(subject, lambda message: leaving.publish(message.reply, b"here"), queue="q")
     await leaving.flush()
-    if broken == "before":
+    if given_up == "without a server":
         await killed(own_server, leaving, asking)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await subscription.drain()
+        async with asyncio.timeout(1):
+            await subscription.drain()
     else:
         own_server.signal(signal.SIGSTOP)
-        server_process = psutil.Process(own_server.process.pid)
-        await until(lambda: server_process.status() == psutil.STATUS_STOPPED)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await subscription.drain()
+        draining = asyncio.create_task(subscription.drain())
+        await asyncio.sleep(0.3)
+        assert not draining.done()
+        if given_up == "while it stands still":
+            draining.cancel()
         await killed(own_server, leaving, asking)
+        async with asyncio.timeout(1):  # nothing more can come
+            await asyncio.wait({draining})
     own_server.start()
     for connection in (leaving, asking):
         await connection.wait_connected()
@@ -89,6 +89,49 @@ async def killed(server: Any, *connections: Connection) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
+async def test_what_the_server_had_sent_comes_though_the_drain_is_given_up(server: Any, fast: bool) -> None:
+    async with connected(server) as asking:
+        leaving = await Connection.open(resolve(server.url), fast=fast)
+        subject = unique("s")
+        found: list[bytes] = []
+
+        def take(message: Message) -> None:
+            found.append(message.body)
+            leaving.publish(message.reply, b"here")
+
+        subscription = await leaving.subscribe(subject, take, queue="q")
+        await leaving.flush()
+        asked = [asyncio.ensure_future(asking.request(subject, b"x" * 200, timeout=20)) for _ in range(10_000)]
+        await asyncio.sleep(0)
+        drains = [asyncio.create_task(subscription.drain()) for _ in range(2)]
+        await until(lambda: found)
+        drains[0].cancel()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} <= {Answer, NoResponders}, "each has come, or was nobody's"
+        async with asyncio.timeout(20):
+            await drains[1]
+        await subscription.drain()
+        with pytest.raises(NoResponders):
+            await asking.request(subject)
+        await leaving.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("ended_by", ["unsubscribe", "close"])
+async def test_a_drain_ends_with_what_it_waits_for(own_server: Any, fast: bool, ended_by: str) -> None:
+    connection = await Connection.open(resolve(own_server.url), fast=fast)
+    subscription = await connection.subscribe("load", lambda _message: None)
+    await connection.flush()
+    own_server.signal(signal.SIGSTOP)
+    draining = asyncio.create_task(subscription.drain())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(12):
+        await (subscription.unsubscribe() if ended_by == "unsubscribe" else connection.close())
+        await draining
+        await connection.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
 async def test_a_flush_that_was_given_up_ends_nothing_but_itself(own_server: Any, fast: bool) -> None:
     """The pong comes when nobody waits for it any more: reading goes on, and the next flush has one of its own."""
     connection = await Connection.open(resolve(own_server.url), fast=fast)
@@ -97,7 +140,6 @@ async def test_a_flush_that_was_given_up_ends_nothing_but_itself(own_server: Any
     await connection.subscribe(subject, lambda message: found.append(message.body))
     await connection.flush()
     own_server.signal(signal.SIGSTOP)
-    await until(lambda: psutil.Process(own_server.process.pid).status() == psutil.STATUS_STOPPED)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await connection.flush()
@@ -105,21 +147,64 @@ async def test_a_flush_that_was_given_up_ends_nothing_but_itself(own_server: Any
     await connection.flush()
     connection.publish(subject, b"goes on")
     await until(lambda: found == [b"goes on"])
-    own_server.stop()
-    await until(lambda: not connection.connected)
+    await killed(own_server, connection)
     await connection.close()
 
 
-@pytest.mark.parametrize("fast", [True, False])
-async def test_a_close_ends_while_the_server_reads_nothing(own_server: Any, fast: bool) -> None:
-    """With more to write than the socket takes: it is waited for a moment, and not for ever."""
-    connection = await Connection.open(resolve(own_server.url), fast=fast)
+async def with_a_full_socket(server: Any, fast: bool) -> Connection:
+    """A connection to a server that stands still, with more to write than the socket takes."""
+    connection = await Connection.open(resolve(server.url), fast=fast)
     await connection.flush()
-    own_server.signal(signal.SIGSTOP)
-    await until(lambda: psutil.Process(own_server.process.pid).status() == psutil.STATUS_STOPPED)
+    server.signal(signal.SIGSTOP)
     for _ in range(20):
         connection.publish("load", b"x" * 900_000)
         await asyncio.sleep(0)
+    return connection
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_close_ends_while_the_server_reads_nothing(own_server: Any, fast: bool, cancelled: bool) -> None:
+    """It is waited for a moment, and not for ever; nor is the close left out in a task that was cancelled."""
+    connection = await with_a_full_socket(own_server, fast)
+
+    async def use() -> None:
+        try:
+            await asyncio.sleep(3600 if cancelled else 0)
+        finally:
+            await connection.close()
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0.05)
+    if cancelled:
+        using.cancel()
     async with asyncio.timeout(12):
-        await connection.close()
+        await asyncio.wait({using})
     assert connection.closed
+    assert using.cancelled() == cancelled
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_flush_keeps_its_time_while_the_server_reads_nothing(own_server: Any, fast: bool) -> None:
+    connection = await with_a_full_socket(own_server, fast)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            await connection.flush(0.5)
+        await killed(own_server, connection)
+        await connection.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_connection_that_is_given_up_is_not_waited_for(own_server: Any, fast: bool) -> None:
+    """What a server that stands still has not read would keep the connection from coming to the next one."""
+    connection = await with_a_full_socket(own_server, fast)
+    states: list[str] = []
+    connection._on_state = lambda state, _error: states.append(state)
+    client: Any = connection._transport._client  # type: ignore[attr-defined]
+    await client._process_op_err(nats.errors.StaleConnectionError())  # as after a minute without a pong
+    await until(lambda: "disconnected" in states, 5)
+    own_server.signal(signal.SIGCONT)
+    async with asyncio.timeout(10):
+        await connection.wait_connected()
+        await connection.flush()
+    await connection.close()

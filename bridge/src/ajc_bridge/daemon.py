@@ -136,10 +136,8 @@ class Daemon:
     async def _work(self, connection: Connection, serving: Serving) -> None:
         """Serve until told to stop; raises the fault that ends it otherwise."""
         async with anyio.create_task_group() as group:
-            group.start_soon(serving.keep_bound)
-            group.start_soon(serving.watch)
-            group.start_soon(serving.rescue)
-            group.start_soon(serving.upkeep)
+            for work in (serving.keep_bound, serving.watch, serving.rescue, *serving.upkeep):
+                group.start_soon(work)
             group.start_soon(self._following.run, connection, serving)
             await self._stop.event.wait()
             group.cancel_scope.cancel()

@@ -17,9 +17,10 @@ from ajc.subjects import is_queue
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
+from ajc_bridge.jetstream.due_items import DueItems
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
-from ajc_bridge.jetstream.upkeep import Upkeep
+from ajc_bridge.jetstream.tidying import Tidying
 from ajc_bridge.pipeline.cancellations import Cancellations
 from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.fair_share import FairShare
@@ -57,9 +58,10 @@ class Serving:
         self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
         self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
-        self._upkeep = Upkeep(connection, ports.journal, self._infos, may_put=config.bridge.create)
-        self.upkeep = self._upkeep.run
-        """Look after the queues that are served, until cancelled."""
+        self._tidying = Tidying(connection, ports.journal, self._infos)
+        due_items = DueItems(connection, ports.journal, self._infos, may_put=config.bridge.create)
+        self.upkeep = (self._tidying.run, due_items.run)
+        """What looks after the queues that are served, each until cancelled."""
 
     @property
     def begun(self) -> bool:
@@ -83,7 +85,7 @@ class Serving:
 
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
-        self._upkeep.reconnected()
+        self._tidying.reconnected()
 
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""

@@ -1,4 +1,4 @@
-"""With `fast_parser`, all that leans on nats-py's insides: messages are handed over at once, as bytes.
+"""With `fast_parser` and `steady_client`, all that leans on nats-py's insides: messages handed over at once, as bytes.
 
 nats-py's public interface costs a queue, a task switch, a header parse and a flush per message. This subclass reads
 what the socket brings in one synchronous pass, calls a subscription's callback by its id with raw bytes, and writes
@@ -18,13 +18,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import nats
-import nats.errors
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 from ajc.errors import Closed, Unavailable
 from ajc.fast_parser import FastParser
+from ajc.steady_client import SteadyClient
 from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIMIT, RawCallback, check_message
 
 _CRLF: Final = b"\r\n"
@@ -39,25 +39,11 @@ _USED: Final = (
     "_send_ping",
     "_read_loop",
     "_subs",
-    "_remove_sub",
+    "_send_unsubscribe",
+    "_attempt_reconnect",
+    "_process_connect_init",
+    "_close",
 )
-
-
-class SteadyClient(Client):
-    """nats-py's client, which goes on reading when a pong comes that nobody waits for any more.
-
-    A flush or a drain that is given up leaves its future behind; the pong that comes for it fails, and with that ends
-    nats-py's reading, unnoticed until pings have gone unanswered for a minute.
-    """
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        await super()._send_ping(None if future is None else _pong_for(future))
-
-
-def _pong_for(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    pong: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    pong.add_done_callback(lambda _: None if future.done() else future.set_result(True))
-    return pong
 
 
 class FastClient(SteadyClient):
@@ -188,83 +174,13 @@ class FastClient(SteadyClient):
         self.raw_callbacks[b"%d" % subscription._id] = self.raw_callbacks.pop(sid)  # noqa: SLF001
         return subscription
 
-    def forget_raw(self, subscription: Any) -> None:
-        """Drop the callback of an ended subscription."""
+    def _left(self, subscription: Any) -> None:
+        super()._left(subscription)
         self.raw_callbacks.pop(b"%d" % subscription._id, None)  # noqa: SLF001
 
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-class KeepingHeaders(dict[str, str]):
-    """nats-py's parsed headers, with the block they were read from."""
-
-    block: bytes
-
-
-class KeepingClient(SteadyClient):
-    """nats-py's client for its public interface, which keeps header blocks as they came.
-
-    nats-py takes a block that is none for no headers at all, so that a broken reply would look like a result, and
-    fails on a block that is shorter than its first line. Where it no longer asks this method, its own parse is what
-    there is.
-    """
-
-    async def flush(self, timeout: int = 10) -> None:
-        """Wait until the server has read all that is pending: the first ping is written past it, the second is not."""
-        await super().flush(timeout)
-        await super().flush(timeout)
-
-    async def _process_headers(self, headers: bytes | None) -> KeepingHeaders | None:
-        if not headers:
-            return None
-        kept = KeepingHeaders()
-        kept.block = bytes(headers)
-        return kept
-
-
-def abort(client: Client) -> None:
-    """Break a connection whose other end reads nothing: to close it, nats-py would wait until all was written."""
-    drop_pending(client)
-    writer = _writer(client)
-    if writer is not None:
-        writer.transport.abort()
-
-
-def _writer(client: Client) -> Any:
-    """Return what writes to the connection as it is now: nats-py's transport outlives reconnects, this does not."""
-    return getattr(getattr(client, "_transport", None), "_io_writer", None)
-
-
-def drop_pending(client: Client) -> None:
-    """Forget what was not sent, before a close without a server: nats-py would write it to a socket that is gone."""
-    if hasattr(client, "_pending") and hasattr(client, "_pending_data_size"):
-        client._pending = []  # noqa: SLF001
-        client._pending_data_size = 0  # noqa: SLF001
-
-
-async def drain(client: Client, subscription: Any) -> bool:
-    """End a subscription and hand over what was under way; whether all of it came. Without a server nothing is.
-
-    However this ends, nats-py does not subscribe again on its next connection, as it would after a drain that was
-    given up: a member of a queue group that nobody is behind would swallow what belongs to the others.
-    """
-    connection = _writer(client)
-    try:
-        if not client.is_connected:
-            await subscription.unsubscribe()
-            return True
-        await subscription.drain()
-    except (nats.errors.Error, OSError, TimeoutError):
-        return client.is_closed
-    finally:
-        if hasattr(client, "_remove_sub") and subscription._id in client._subs:  # noqa: SLF001
-            client._remove_sub(subscription._id)  # noqa: SLF001
-            subscription._stop_processing()  # noqa: SLF001
-            if client.is_connected and _writer(client) is not connection:  # the next connection did not hear of it
-                await client._send_unsubscribe(subscription._id)  # noqa: SLF001
-    return True
 
 
 async def _never(_message: Any) -> None:

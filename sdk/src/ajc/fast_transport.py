@@ -4,38 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
-
-import nats.errors
+from typing import Final
 
 from ajc import fast_client
 from ajc.fast_client import FastClient
 from ajc.public_transport import PublicTransport
+from ajc.steady_client import LeavableSubscription
 from ajc.transport import Message, RawCallback, Subscription
 
 _logger: Final = logging.getLogger("ajc.connection")
-
-
-class _RawSubscription:
-    """A subscription of the fast client."""
-
-    def __init__(self, client: FastClient, subscription: Any) -> None:
-        self._client = client
-        self._subscription = subscription
-
-    async def drain(self) -> None:
-        """End it once what was under way has come. If that is given up, what comes later is handed over still."""
-        if await fast_client.drain(self._client, self._subscription):
-            self._client.forget_raw(self._subscription)
-
-    async def unsubscribe(self) -> None:
-        """End it; what is still under way is dropped."""
-        try:
-            await self._subscription.unsubscribe()
-        except nats.errors.Error:
-            return  # closed: nothing comes any more
-        finally:
-            self._client.forget_raw(self._subscription)
 
 
 class FastTransport(PublicTransport):
@@ -62,7 +39,7 @@ class FastTransport(PublicTransport):
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
         subscription = await self._guarded(self._fast.subscribe_raw(subject, queue, callback))
-        return _RawSubscription(self._fast, subscription)
+        return LeavableSubscription(self._fast, subscription)
 
     def backlog(self) -> int:
         """Bytes handed over and not taken by the socket."""

@@ -9,14 +9,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from ajc import fast_client
+from ajc import steady_client
 from ajc.connect_options import ConnectOptions, check_files, tls_context, without_secrets
 from ajc.errors import Closed, Unavailable
-from ajc.fast_client import KeepingClient, KeepingHeaders
 from ajc.headers import encode_parsed, parse_headers
+from ajc.steady_client import KeepingClient, KeepingHeaders, LeavableSubscription, SteadyClient
 from ajc.transport import (
     LOW_WATER,
     OFFLINE_BUFFER,
@@ -39,27 +38,10 @@ _REFUSED_TIMES: Final = 2
 _REFUSALS: Final = ("authorization", "authentication", "user authentication", "credentials")
 
 
-class _PublicSubscription:
-    """A subscription of nats-py as it is."""
-
-    def __init__(self, client: Client, subscription: Any) -> None:
-        self._client = client
-        self._subscription = subscription
-
-    async def drain(self) -> None:
-        """End it once what was under way has come."""
-        await fast_client.drain(self._client, self._subscription)
-
-    async def unsubscribe(self) -> None:
-        """End it; what is still under way is dropped."""
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await self._subscription.unsubscribe()
-
-
 class PublicTransport:
     """nats-py through its public interface."""
 
-    def __init__(self, client: Client | None = None) -> None:
+    def __init__(self, client: SteadyClient | None = None) -> None:
         self._client = client or KeepingClient()
         self.publish: Publish = self._publish
         self.ready: Callable[[], bool] = self._ready
@@ -258,7 +240,7 @@ class PublicTransport:
             callback(Message(message.subject, message.reply, message.data, _block(message.headers)))
 
         subscription = await self._guarded(self._client.subscribe(subject, queue=queue, cb=hand_over))
-        return _PublicSubscription(self._client, subscription)
+        return LeavableSubscription(self._client, subscription)
 
     async def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Subscribe with a callback that takes (subject, reply, body, header block or None) as bytes."""
@@ -277,26 +259,37 @@ class PublicTransport:
 
     async def flush(self, timeout: float) -> None:
         """Wait until all is at the server."""
-        await self._outgoing.join()
-        await self._guarded(self._client.flush(timeout))  # type: ignore[arg-type]  # a float does
+        await self._guarded(self._flush(timeout))
+
+    async def _flush(self, timeout: float) -> None:
+        async with asyncio.timeout(timeout):
+            await self._outgoing.join()
+            await self._client.flush(timeout)  # type: ignore[arg-type]  # a float does
 
     async def close(self) -> None:
         """Send what is pending, wait a moment until the server has read it, and close.
 
         A socket that is closed with something unread in it tells the server to drop what it has not read yet.
         """
-        if self.connected:
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self.flush(_CLOSE_SECONDS)
-            except (TimeoutError, Closed, Unavailable):
-                fast_client.abort(self._client)
+        read = False
+        try:
+            if self.connected:
+                # a task of its own: in one that was cancelled, a time-out of asyncio's comes out as a cancellation
+                await asyncio.wait_for(asyncio.ensure_future(self.flush(_CLOSE_SECONDS)), _CLOSE_SECONDS)
+                read = True
+        except (TimeoutError, Closed, Unavailable):
+            pass  # nothing is waited for any more
+        finally:
+            await self._end(read=read)
+
+    async def _end(self, *, read: bool) -> None:
         if self._sender is not None:
             self._sender.cancel()
         self._opened = False  # a close that was asked for is no event
         self._closing = asyncio.current_task()
-        if not self.connected:
-            fast_client.drop_pending(self._client)
+        if not read:
+            steady_client.drop_pending(self._client)
+            steady_client.abort(self._client)
         with contextlib.suppress(OSError, RuntimeError, nats.errors.Error):  # a broken socket is closed all the same
             await self._client.close()
         self._opened = True

@@ -7,7 +7,6 @@ request at a time for each, answers errors in its own way, and cannot leave the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
@@ -23,6 +22,7 @@ from ajc.errors import AjcError, InvalidValue
 from ajc.exchange import PROTOCOL
 from ajc.handlers import CallNext, Handler
 from ajc.instant import Instant
+from ajc.transport import drain_all
 
 DEFAULT_VERSION: Final = "0.0.0"
 _PREFIX: Final = "$SRV"
@@ -91,12 +91,9 @@ class Service:
 
     async def stop(self) -> None:
         """Be found no more; who asked before is answered."""
-        leaving, self._subscriptions = self._subscriptions, []
-        try:
-            async with asyncio.timeout(_LEAVE_SECONDS):
-                await asyncio.gather(*(subscription.drain() for subscription in leaving))
-        except TimeoutError:
+        if not await drain_all(self._subscriptions, _LEAVE_SECONDS):
             _logger.debug("the server did not answer while the service left")
+        self._subscriptions.clear()
 
     def ping(self) -> dict[str, Any]:
         """Return the answer to a ping: who is there."""

@@ -20,6 +20,7 @@ from ajc.request_head import quick_timeout, read_request
 from ajc.runners import Runners
 from ajc.service import Endpoint
 from ajc.subjects import CANCEL_SUBJECTS, cancelled_id
+from ajc.transport import drain_all
 
 _logger: Final = logging.getLogger("ajc.responder")
 _handler_logger: Final = logging.getLogger("ajc.handler")
@@ -66,11 +67,8 @@ class Serving:
     async def leave(self) -> None:
         """Take no more requests: leave the queue group, and answer busy to what is on its way."""
         self._draining = True
-        try:
-            async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
-                # what was on its way comes still, and is answered
-                await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
-        except TimeoutError:
+        # what was on its way comes still, and is answered
+        if not await drain_all(self._subscriptions, _UNSUBSCRIBE_SECONDS):
             _logger.debug("the server did not answer while unsubscribing")
 
     async def finish(self, seconds: float) -> None:

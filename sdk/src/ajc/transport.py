@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -40,6 +41,17 @@ class Subscription(Protocol):
 
     async def drain(self) -> None:
         """End it, and return once everything that the server had sent for it was handed over. Raises nothing."""
+
+
+async def drain_all(subscriptions: Iterable[Subscription], seconds: float) -> bool:
+    """Drain them at once, for so many seconds at most; whether all of it came. Raises nothing."""
+    draining = [asyncio.ensure_future(subscription.drain()) for subscription in subscriptions]
+    if not draining:
+        return True
+    _, pending = await asyncio.wait(draining, timeout=seconds)
+    for one in pending:
+        one.cancel()
+    return not pending
 
 
 class Publish(Protocol):

@@ -8,13 +8,13 @@ whose it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final
 
 from ajc import subjects
 from ajc.connection import Connection, Subscription
 from ajc.errors import Unavailable
+from ajc.transport import drain_all
 from ajc_bridge.ports import Lease
 
 _GRACE_SECONDS: Final = 3.0
@@ -76,9 +76,7 @@ class JetStreamWorkQueue:
         """
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            with contextlib.suppress(TimeoutError):  # there is no server to wait for
-                async with asyncio.timeout(_QUIET_SECONDS):
-                    await subscription.drain()
+            await drain_all([subscription], _QUIET_SECONDS)  # no longer: a server may stand still
 
     async def stop(self) -> None:
         """Close the inbox."""

@@ -1,4 +1,4 @@
-"""What is looked after beside the lanes: due items that are held up, and what a killed server brought back."""
+"""When what a killed server brought back is looked for, and removed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ from ajc.connection import Connection
 from ajc.errors import AjcError, Unavailable
 from ajc.queue import QueueInfo
 from ajc_bridge.happenings import RemainsCleared, Trouble
-from ajc_bridge.jetstream.due_items import DueItems
 from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.ports import Journal
 
 TIDY_SECONDS: Final = 15.0
 
 
-class Upkeep:
-    """Looks after the queues that `served` gives. `may_put`: whether items may be put into them from here."""
+class Tidying:
+    """Tidies the queues that `served` gives: once at the start and after each reconnect."""
 
-    def __init__(
-        self, connection: Connection, journal: Journal, served: Callable[[], Iterable[QueueInfo]], *, may_put: bool
-    ) -> None:
-        self._connection = connection
-        self._journal = journal
-        self._served = served
-        self._due_items = DueItems(connection, journal, served, may_put=may_put)
+    def __init__(self, connection: Connection, journal: Journal, served: Callable[[], Iterable[QueueInfo]]) -> None:
+        self._connection, self._journal, self._served = connection, journal, served
         self._may_be_back = asyncio.Event()
         self._may_be_back.set()
 
@@ -37,13 +31,7 @@ class Upkeep:
         self._may_be_back.set()
 
     async def run(self) -> None:
-        """Look after everything, until cancelled."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._tidy)
-            group.start_soon(self._due_items.run)
-
-    async def _tidy(self) -> None:
-        """Remove what a killed server brought back: once at the start and after each reconnect."""
+        """Remove what is found, until cancelled."""
         while True:
             await self._may_be_back.wait()
             self._may_be_back.clear()
