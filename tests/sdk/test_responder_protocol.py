@@ -97,10 +97,15 @@ LINES = exec_request(
 def test_what_is_broken_is_not_read_the_short_way() -> None:
     block = b"NATS/1.0\r\n" + b"\r\n".join(LINES) + b"\r\n\r\n"
     assert quick_timeout(block) == 10_000
-    for place in (b"AJ-Heartbeat-Subject", b"AJ-Timeout-Ms"):
-        at = block.index(place)
-        for end in (b"\r\0", b"\r\n\n", b"\r\n\r\n", b"\n\r\n", b"\n\n"):
-            assert quick_timeout(block[: at - 2] + end + block[at:]) == -1, end
+    at = block.index(b"AJ-Timeout-Ms") - 2
+    for end in (b"\r\0", b"\r\n\n", b"\r\n\r\n", b"\n\r\n", b"\n\n"):
+        assert quick_timeout(block[:at] + end + block[at + 2 :]) == -1, end
+    at = block.index(b"AJ-Heartbeat-Subject") - 2
+    for end in (b"\r\0", b"\n\n", b"\0"):
+        assert quick_timeout(block[:at] + end + block[at + 2 :]) == -1, end
+    early = block.index(b"AJ-Queue") - 2
+    for end in (b"\n\n", b"\r\n\n"):
+        assert quick_timeout(block[:early] + end + block[early + 2 :]) == -1, end
 
 
 @given(

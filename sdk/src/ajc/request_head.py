@@ -19,26 +19,24 @@ _WRITTEN: Final = len(_AS_WRITTEN)
 _NAME: Final = len(_TIMEOUT)
 _BETWEEN: Final = 60
 """Bytes at least from the end of the deadline's line to the time-out's."""
+_LINES: Final = 6
+"""Line ends from that of the deadline to the one before the time-out's."""
 _LONGEST: Final = 12
 
 
 def quick_timeout(headers: bytes | None) -> int:
     """Return the milliseconds of a request that the bridge wrote; -1 for any that must be read in full."""
     if headers is not None and headers.startswith(_AS_WRITTEN):
-        line = headers.find(b"\r\n", _WRITTEN)
-        if headers.startswith(_PROTOCOL_LINE, line) and _ends_once(headers):
+        line = headers.find(_PROTOCOL_LINE, _WRITTEN)
+        if line > 0:
             begin = headers.find(_TIMEOUT, line + _BETWEEN)
-            if begin > 0:
+            # with one line end more, one of them may end the headers before
+            if begin > 0 and headers.count(b"\n", _WRITTEN, begin) == _LINES:
                 begin += _NAME
                 number = headers[begin : headers.find(b"\r\n", begin)]
                 if number.isdigit() and len(number) <= _LONGEST:
                     return int(number)
     return -1
-
-
-def _ends_once(headers: bytes) -> bool:
-    """Whether the only empty line is the last one: what follows another is no header."""
-    return headers.find(b"\n\r\n") == len(headers) - 3 and b"\n\n" not in headers
 
 
 def read_request(headers: bytes | None, body: bytes) -> ExecRequest:
