@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,8 +22,13 @@ class Watched:
     """A process and everything it ever started, as far as a look every 20 ms can tell."""
 
     def __init__(self, command: list[str], output: Path) -> None:
+        self.folder = output.parent / "temporary"
+        self.folder.mkdir()
+        environment = os.environ | {"TMPDIR": str(self.folder)}
         with output.open("wb") as file:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
         self._seen: dict[int, psutil.Process] = {}
 
     def look(self) -> int:
@@ -67,6 +73,7 @@ def test_the_demonstration_sees_what_it_expects(tmp_path: Path) -> None:
         assert "everything ended as it must" in said
         assert demo.look() >= 5  # a server, a bridge, three responders, and what they started
         assert demo.left() == []
+        assert list(demo.folder.iterdir()) == []
     finally:
         demo.kill()
 
@@ -91,6 +98,8 @@ def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals, tmp
         while demo.left() and time.monotonic() < until:
             time.sleep(0.05)
         assert demo.left() == []
+        if number != signal.SIGKILL:  # which leaves no time for its folder
+            assert list(demo.folder.iterdir()) == []
     finally:
         demo.kill()
 

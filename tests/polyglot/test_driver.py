@@ -21,6 +21,12 @@ HERE = {"ajc-bridge", "cat", "python", "python3", "sh"}
 PLAIN = [example for example in find() if set(example.settings.needs) <= HERE]
 
 
+@pytest.fixture(autouse=True)
+def logs_are_kept_with_the_test(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A run that finds something wrong leaves its logs in the folder for temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("logs")))
+
+
 def drive(*arguments: str, **environment: str) -> tuple[int, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AJC_", "NATS_"))}
     ended = subprocess.run(
