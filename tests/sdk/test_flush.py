@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from typing import Any
 
 import nats.errors
 import pytest
+import uvloop
 from sdk_world import connected, unique, until
 
 from ajc.answers import Answer
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.errors import NoResponders, Unavailable
-from ajc.transport import Message
+from ajc.transport import Message, drain_all
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -208,3 +210,46 @@ async def test_a_connection_that_is_given_up_is_not_waited_for(own_server: Any, 
         await connection.wait_connected()
         await connection.flush()
     await connection.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_drain_keeps_its_time_while_the_server_reads_nothing(own_server: Any, fast: bool) -> None:
+    """It is given up in time, and done all the same once the server reads on."""
+    leaving, asking = [await Connection.open(resolve(own_server.url), fast=one) for one in (fast, True)]
+    subject = unique("s")
+    subscription = await leaving.subscribe(subject, lambda message: leaving.publish(message.reply, b"here"), queue="q")
+    await leaving.flush()
+    own_server.signal(signal.SIGSTOP)
+    for _ in range(20):
+        leaving.publish("load", b"x" * 900_000)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert not await drain_all([subscription], 0.5)
+    own_server.signal(signal.SIGCONT)
+    async with asyncio.timeout(20):
+        await subscription.drain()  # joins the one that is still under way
+    with pytest.raises(NoResponders):
+        await asking.request(subject, timeout=2)
+    await leaving.close()
+    await asking.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_drain_on_a_socket_that_is_gone_ends_without_a_fault(server: Any, fast: bool) -> None:
+    """Before anybody has noticed: uvloop refuses to write to it by an error of its own."""
+    faults: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
+        connection = await Connection.open(resolve(server.url), fast=fast)
+        subscription = await connection.subscribe("load", lambda _message: None)
+        await connection.flush()
+        client: Any = connection._transport._client  # type: ignore[attr-defined]
+        client._transport._io_writer.transport.abort()
+        async with asyncio.timeout(5):
+            await subscription.drain()
+        await connection.close()
+
+    uvloop.run(main())
+    gc.collect()  # a task tells of an error that nobody took when it is collected
+    assert not faults
