@@ -8,22 +8,23 @@ from typing import Final
 
 from ajc import fast_client
 from ajc.fast_client import FastClient
+from ajc.nats_session import NatsSession
 from ajc.public_transport import PublicTransport
 from ajc.steady_client import LeavableSubscription
-from ajc.transport import Message, RawCallback, Subscription
+from ajc.transport import Message, Publish, RawCallback, Subscription, Transport
 
 _logger: Final = logging.getLogger("ajc.connection")
 
 
-class FastTransport(PublicTransport):
+class FastTransport(NatsSession):
     """nats-py through `ajc.fast_client`."""
 
     def __init__(self) -> None:
         self._fast = FastClient()
         super().__init__(self._fast)
-        self.publish = self._fast.publish_now
-        self.ready = self._fast.ready
-        self.send = self._fast.send
+        self.publish: Publish = self._fast.publish_now
+        self.ready: Callable[[], bool] = self._fast.ready
+        self.send: Callable[[bytes], None] = self._fast.send
 
     def _start(self) -> None:
         self._fast.callback_failed = lambda error: self._on_state("error", error)
@@ -46,7 +47,7 @@ class FastTransport(PublicTransport):
         return self._fast.unsent()
 
 
-def choose_transport(*, fast: bool) -> tuple[PublicTransport, str | None]:
+def choose_transport(*, fast: bool) -> tuple[Transport, str | None]:
     """Return the fast transport, or the public one with the reason why."""
     reason = fast_client.unavailable() if fast else None
     if not fast:
