@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from sdk_world import vectors
 
 from ajc.queue import Queue
+from ajc.stored_queue import differences, read_queue_info
 from ajc.stream_config import (
     dead_letter_stream,
     delay_stream,
-    differences,
     has_delayed_items,
     queue_consumer_config,
     queue_stream_config,
-    read_queue_info,
     task_store,
     with_consumer_settings,
     with_delayed_items,

@@ -13,7 +13,7 @@ from ajc.errors import InvalidValue, NotFound, StoreError
 from ajc.headers import encode_headers
 from ajc.instant import Instant
 from ajc.queue import Queue
-from ajc.stream_config import differences
+from ajc.stored_queue import differences
 from ajc.subjects import delay_fire_subject, delay_schedule_subject, item_subject
 from ajc.topology import apply_queue, delete_queue, ensure_queue, ensure_stores, list_queues, purge_queue, read_queue
 

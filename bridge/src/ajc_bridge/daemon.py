@@ -20,7 +20,7 @@ import anyio
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, State
 from ajc.errors import Closed, InvalidValue, NotFound, StoreError, Unavailable
-from ajc.stream_config import Change
+from ajc.stored_queue import Change
 from ajc_bridge import __version__, happenings
 from ajc_bridge.clock import SystemClock
 from ajc_bridge.config import Config

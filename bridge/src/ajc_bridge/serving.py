@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ajc.connection import Connection
 from ajc.errors import AjcError, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.queue import QueueInfo
-from ajc.stream_config import Change
+from ajc.stored_queue import Change
 from ajc.subjects import is_queue
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble

@@ -1,7 +1,8 @@
 """A queue as people write it (`Queue`) and as the server has it (`QueueInfo`).
 
 JetStream's own configuration is the definition of a queue: its stream and the consumer `WORKERS`. What JetStream has
-no place for is metadata of the stream, with keys that start with `ajc.`; `ajc.stream_config` turns one into the other.
+no place for is metadata of the stream, with keys that start with `ajc.`; `ajc.stream_config` writes it,
+`ajc.stored_queue` reads it.
 """
 
 from __future__ import annotations

@@ -14,15 +14,13 @@ import msgspec
 from ajc.connection import Connection
 from ajc.errors import InvalidValue, NotFound, StoreError
 from ajc.queue import Queue, QueueInfo
+from ajc.stored_queue import Change, differences, read_queue_info
 from ajc.stream_config import (
-    Change,
     Config,
     dead_letter_stream,
     delay_stream,
-    differences,
     queue_consumer_config,
     queue_stream_config,
-    read_queue_info,
     task_store,
     with_consumer_settings,
     with_delayed_items,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from ajc.connection import Connection
 from ajc.errors import InvalidValue, NotFound
 from ajc.queue import Queue, QueueInfo
-from ajc.stream_config import Change
+from ajc.stored_queue import Change
 from ajc.subjects import DLQ_STREAM, TASKS_STREAM
 from ajc.topology import apply_queue, ensure_queue, ensure_stores, list_queues, read_queue
 from ajc_bridge.config import BackoffConfig, Config, QueueConfig
