@@ -17,7 +17,11 @@ from ajc import subjects
 from ajc.connection import Connection
 from ajc.context import resolve
 from ajc.errors import AjcError, Unavailable
+from ajc.instant import SECOND, Instant
 from ajc.task_records import read_task, save_task
+from ajc.work_item import WorkItem
+from ajc_bridge.jetstream.delay import JetStreamDelayQueue
+from ajc_bridge.jetstream.remains import Remains
 
 RESPONDER = """
 import time
@@ -111,6 +115,22 @@ async def test_each_role_can_do_its_work(roles: str, tmp_path: Path, feature_fla
             process.terminate()
         for process in running:
             process.wait(20)
+
+
+async def test_the_bridge_may_tidy_up_and_let_schedules_go(roles: str) -> None:
+    """What it does a while after its start, and when it rescues a task: beyond the end of most tests."""
+    await make_queue()
+    connection = await Connection.open(resolve(context="bridge"))
+    try:
+        delay = JetStreamDelayQueue(connection)
+        for name in ("past", "later"):
+            await delay.schedule("EMAIL", name, Instant.now().plus(3600 * SECOND), WorkItem(task_id=name))
+        await delay.forget("EMAIL", "later")
+        # as seen two hours from now
+        assert await Remains(connection, "EMAIL", overdue_ns=-7200 * SECOND).clear() == 1
+        assert "Violation" not in Path(roles).read_text()
+    finally:
+        await connection.close()
 
 
 async def beats_and_tells_progress(client: ajc.Client) -> None:

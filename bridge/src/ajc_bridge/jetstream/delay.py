@@ -6,6 +6,7 @@ from ajc import subjects
 from ajc.connection import Connection
 from ajc.errors import NotFound, StoreError, Unavailable
 from ajc.instant import Instant
+from ajc.stored_message import delete_last
 from ajc.work_item import WorkItem
 
 
@@ -29,8 +30,8 @@ class JetStreamDelayQueue:
 
     async def forget(self, queue: str, task_id: str) -> None:
         """Remove the schedule; see `ports.DelayQueue.forget`."""
-        query = {"filter": subjects.delay_schedule_subject(queue, task_id)}
+        subject = subjects.delay_schedule_subject(queue, task_id)
         try:
-            await self._connection.api(f"STREAM.PURGE.{subjects.DELAY_STREAM}", query)
-        except (NotFound, StoreError) as error:
+            await delete_last(self._connection, subjects.DELAY_STREAM, subject)
+        except StoreError as error:
             raise Unavailable(f"the delay stream refused to let a schedule go: {error}") from error

@@ -50,12 +50,7 @@ class Remains:
         if int(info["config"].get("max_deliver") or -1) > 0:
             return 0
         floor = int(info["ack_floor"]["stream_seq"])
-        removed = 0
-        async for message in self._messages(self._stream, subjects.items_of(self._queue)):
-            if message.revision > floor:
-                break
-            removed += await self._remove(self._stream, message.revision)
-        return removed
+        return await self._up_to(floor, self._stream, subjects.items_of(self._queue))
 
     async def _fired(self) -> int:
         """Remove fired items that the queue has taken over: its sourcing consumer acknowledged them."""
@@ -66,9 +61,7 @@ class Remains:
             for consumer in consumers:
                 if consumer["config"].get("filter_subject") == subjects.fired_of(self._queue):
                     floor = int(consumer["ack_floor"]["stream_seq"])
-                    purge = {"filter": consumer["config"]["filter_subject"], "seq": floor + 1}
-                    answer = await self._api(f"STREAM.PURGE.{subjects.DELAY_STREAM}", purge)
-                    return int(answer.get("purged") or 0)
+                    return await self._up_to(floor, subjects.DELAY_STREAM, subjects.fired_of(self._queue))
             offset += len(consumers)
             if not consumers or offset >= int(page.get("total") or 0):
                 return 0
@@ -79,6 +72,18 @@ class Remains:
         async for message in self._messages(subjects.DELAY_STREAM, subjects.schedules_of(self._queue)):
             if is_overdue(message, now, self._overdue_ns):
                 removed += await self._remove(subjects.DELAY_STREAM, message.revision)
+        return removed
+
+    async def _up_to(self, floor: int, stream: str, subject: str) -> int:
+        """Remove the messages with this subject (wildcards allowed) up to this sequence: one by one, by no purge.
+
+        A purge of a part makes the server forget what others of it are on their way: see `ajc.stored_message`.
+        """
+        removed = 0
+        async for message in self._messages(stream, subject):
+            if message.revision > floor:
+                break
+            removed += await self._remove(stream, message.revision)
         return removed
 
     async def _messages(self, stream: str, subject: str) -> AsyncIterator[StoredMessage]:
