@@ -465,3 +465,19 @@ def test_busy_comes_back_apart(waits: int, most: int) -> None:
     assert min(delays) >= SECOND
     assert max(delays) <= most * SECOND
     assert max(delays) - min(delays) > (most - 1) * SECOND * 0.9
+
+
+def test_no_task_is_busy_with_the_shortest_wait_every_time() -> None:
+    """The try stays the same as long as it is refused: a draw by it would be the same for ever."""
+    for number in range(50):
+        delays = [
+            transition.schedule.at - NOW
+            for waits in range(6, 106)
+            if (
+                transition := decide(
+                    Attempt(*running(make_task(id=f"task{number}")), waits), Busy("full"), make_policy(), NOW
+                )
+            ).schedule
+        ]
+        assert len(set(delays)) == 100
+        assert 10 * SECOND < sum(delays) / len(delays) < 21 * SECOND

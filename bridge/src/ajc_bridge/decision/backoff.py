@@ -54,9 +54,9 @@ def _permille(share: float) -> int:
     return round(share * _PERMILLE)
 
 
-def chance(task_id: str, tries: int, below: int) -> int:
-    """Draw evenly from 0 to below - 1, always the same number for a task's try."""
-    digest = blake2b(b"%b:%d" % (task_id.encode("utf-8", "surrogatepass"), tries), digest_size=_HASH_BITS // 8).digest()
+def chance(task_id: str, which: int, below: int) -> int:
+    """Draw evenly from 0 to below - 1, always the same number for a task's draw with this number: its try, its wait."""
+    digest = blake2b(b"%b:%d" % (task_id.encode("utf-8", "surrogatepass"), which), digest_size=_HASH_BITS // 8).digest()
     return int.from_bytes(digest, "big") * below >> _HASH_BITS
 
 

@@ -106,7 +106,8 @@ def _to_milliseconds(ns: int) -> str:
 def _busy_ns(attempt: Attempt) -> int:
     """Draw from 1 s up to 1 s more than the doubled wait, 30 s at most: what was refused together comes back apart."""
     spread = min(growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_BUSY_NS), MAX_BUSY_NS - FIRST_WAIT_NS)
-    return FIRST_WAIT_NS + chance(attempt.active.id, attempt.active.tries, spread)
+    # by the wait: a try that does not count stays the same, and with it one short draw would come for ever
+    return FIRST_WAIT_NS + chance(attempt.active.id, attempt.waits, spread)
 
 
 def tries_left(task: Task, policy: QueuePolicy) -> bool:

@@ -95,7 +95,7 @@ async def _dispatch(
             break
         reach("dispatch.sent")
         asked += 1
-        room.asked(active.type)
+        sent = room.asked(active.type)
         reply = None
         try:
             # never after the lease: the item may have been begun elsewhere by then
@@ -109,7 +109,7 @@ async def _dispatch(
             outcome = NoResponder(subject)
             break
         finally:
-            room.answered(active.type, busy=reply is not None and reply.kind == "busy")
+            room.answered(active.type, sent, busy=reply is not None and reply.kind == "busy")
         if reply is None:
             outcome = beating.silent()
             break

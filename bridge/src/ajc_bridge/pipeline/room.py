@@ -27,19 +27,35 @@ _FIRST_TURN_SECONDS: Final = 0.02
 _SHORTEST_TURN: Final = 0.005
 _LONGEST_TURN: Final = 0.25
 _TURN_PER_ROUND_TRIP: Final = 4
+_SHORTEST_LOOK: Final = 0.001
 
 
 class _Type:
     """One type's account: requests without an answer, attempts that wait, and what may still be asked in search."""
 
-    __slots__ = ("asked", "budget", "counted", "look_at", "timer", "turn", "turn_seconds", "waiting")
+    __slots__ = (
+        "asked",
+        "budget",
+        "counted",
+        "ended",
+        "look_at",
+        "presumed",
+        "searching",
+        "timer",
+        "turn",
+        "turn_seconds",
+        "waiting",
+    )
 
     def __init__(self, now: float) -> None:
-        self.asked = 0
+        self.asked: dict[int, float] = {}  # when each request went out, the oldest first
+        self.ended = -HOLD_SECONDS  # when one ended that had been taken on
         self.waiting: deque[asyncio.Future[bool]] = deque()
         self.budget = float(SEARCH_REQUESTS)
         self.counted = now
         self.turn = 0.0  # since when somebody searches and has no answer; 0: nobody does
+        self.searching = 0  # their request, once it is out
+        self.presumed: set[int] = set()  # searches that were taken on, as it seemed by the time they took
         self.turn_seconds = _FIRST_TURN_SECONDS
         self.timer: asyncio.TimerHandle | None = None
         self.look_at = 0.0
@@ -51,37 +67,60 @@ class Room:
     def __init__(self) -> None:
         self._types: dict[str, _Type] = {}
         self._loop = asyncio.get_running_loop()
+        self._count = 0
 
-    def asked(self, type_: str) -> None:
-        """Take note that a request goes out."""
+    def asked(self, type_: str) -> int:
+        """Take note that a request goes out, and return its number."""
+        now = self._loop.time()
         known = self._types.get(type_)
         if known is None:
-            known = self._types[type_] = _Type(self._loop.time())
-        known.asked += 1
+            known = self._types[type_] = _Type(now)
+        self._count += 1
+        known.asked[self._count] = now
+        if known.turn and not known.searching:
+            known.searching = self._count
+        return self._count
 
-    def answered(self, type_: str, *, busy: bool) -> None:
-        """Take note of its end; unless the answer was `busy`, there is room for another one."""
+    def answered(self, type_: str, request: int, *, busy: bool) -> None:
+        """Take note of a request's end; unless the answer was `busy`, there is room for another one."""
         known = self._types[type_]
-        known.asked -= 1
+        asked = known.asked.pop(request)
         if busy:
-            if known.turn:
-                round_trip = self._loop.time() - known.turn
-                known.turn_seconds = min(max(round_trip * _TURN_PER_ROUND_TRIP, _SHORTEST_TURN), _LONGEST_TURN)
-                known.turn = 0.0
-        elif known.timer is not None or known.waiting:
-            known.budget = min(known.budget + SEARCH_PER_END, SEARCH_REQUESTS)
-            _wake(known.waiting, room=True)
-        if known.asked == 0:
+            self._refused(known, request, self._loop.time() - asked)
+        else:
+            known.presumed.discard(request)
+            known.ended = self._loop.time()
+            if known.timer is not None or known.waiting:
+                known.budget = min(known.budget + SEARCH_PER_END, SEARCH_REQUESTS)
+                _wake(known.waiting, room=True)
+        if not known.asked:
             if known.waiting and not known.turn and not self._search(type_, known):
                 while known.waiting:  # nothing is left whose end would make room
                     _wake(known.waiting, room=False)
             if not known.waiting and known.timer is None:
                 del self._types[type_]
 
+    @staticmethod
+    def _refused(known: _Type, request: int, round_trip: float) -> None:
+        if request == known.searching:
+            known.turn, known.searching = 0.0, 0
+        elif request in known.presumed:
+            known.presumed.remove(request)
+            known.budget -= SEARCH_PER_END  # it was not taken on after all
+        else:
+            return
+        known.turn_seconds = min(max(round_trip * _TURN_PER_ROUND_TRIP, _SHORTEST_TURN), _LONGEST_TURN)
+
     def in_use(self, type_: str) -> bool:
-        """Tell whether requests of this type are under way: somebody works on them."""
+        """Tell whether somebody works on requests of this type: for longer than a refusal takes, or until just now.
+
+        Those that only look for room do not count: else all that are refused would keep each other from waiting longer.
+        """
         known = self._types.get(type_)
-        return known is not None and known.asked > 0
+        if known is None:
+            return False
+        since = self._loop.time() - HOLD_SECONDS
+        return known.ended > since or next(iter(known.asked.values()), since) < since
 
     async def wait(self, type_: str, seconds: float, *, again: bool = False) -> bool:
         """Wait until it is worth while to ask again; False when that was not in time, or too many wait already.
@@ -93,7 +132,7 @@ class Room:
         known = self._types.get(type_)
         if known is None:
             known = self._types[type_] = _Type(self._loop.time())
-        if not again and len(known.waiting) >= max(_FEW, _WAITING_PER_RUNNING * known.asked):
+        if not again and len(known.waiting) >= max(_FEW, _WAITING_PER_RUNNING * len(known.asked)):
             return False
         waiter: asyncio.Future[bool] = self._loop.create_future()
         if again:
@@ -102,7 +141,7 @@ class Room:
             known.waiting.append(waiter)
         timer = self._loop.call_later(seconds, _give_up, waiter)
         try:
-            if not known.turn and not self._search(type_, known) and known.asked == 0:
+            if not known.turn and not self._search(type_, known) and not known.asked:
                 return False
             return await waiter
         finally:
@@ -116,13 +155,13 @@ class Room:
             self._look_in(type_, known, (1 - known.budget) / SEARCH_PER_SECOND)
             return False
         known.budget -= 1
-        known.turn = self._loop.time()
+        known.turn, known.searching = self._loop.time(), 0
         self._look_in(type_, known, known.turn_seconds)
         _wake(known.waiting, room=True)
         return True
 
     def _look_in(self, type_: str, known: _Type, seconds: float) -> None:
-        at = self._loop.time() + seconds
+        at = self._loop.time() + max(seconds, _SHORTEST_LOOK)  # less may be no time at all to a float
         if known.timer is not None:
             if known.look_at <= at:
                 return
@@ -140,12 +179,14 @@ class Room:
                 return
             # no busy answer in the time that several would have taken: there was room, perhaps for more
             known.budget = min(known.budget + SEARCH_PER_END, SEARCH_REQUESTS)
-            known.turn = 0.0
+            if known.searching in known.asked:
+                known.presumed.add(known.searching)
+            known.turn, known.searching = 0.0, 0
         if known.waiting:
             self._search(type_, known)
         elif self._budget(known) < SEARCH_REQUESTS:
             self._look_in(type_, known, (SEARCH_REQUESTS - known.budget) / SEARCH_PER_SECOND)
-        elif known.asked == 0:
+        elif not known.asked:
             del self._types[type_]
 
     def _budget(self, known: _Type) -> float:
