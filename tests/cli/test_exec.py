@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 import psutil
 import pytest
@@ -21,9 +22,11 @@ from ajc.task import Task
 SCRIPT = 'read code; echo "$AJ_TASK_ID $AJ_TASK_TYPE $AJ_QUEUE $AJ_TRY $AJ_MAX_TRIES"; echo oops >&2; exit $code'
 
 
-async def ask(url: str, kind: str, payload: bytes, seconds: float = 10.0) -> tuple[Task, ExecReply]:
+async def ask(
+    url: str, kind: str, payload: bytes, seconds: float = 10.0, task: Task | None = None
+) -> tuple[Task, ExecReply]:
     """Send a request as a bridge does, and return its reply."""
-    task = Task.create(kind, payload, queue="Q").replace(state="active", tries=2)
+    task = task or Task.create(kind, payload, queue="Q").replace(state="active", tries=2)
     request = ExecRequest(
         task_id=task.id,
         type=kind,
@@ -51,6 +54,24 @@ async def test_exit_codes_become_replies(cli: CommandLine, kind: str) -> None:
     for code, word in ((75, "error"), (69, "busy"), (65, "terminate"), (3, "error")):
         _, reply = await ask(cli.url, kind, b"%d\n" % code)
         assert (reply.kind, reply.text) == (word, "oops")
+
+
+async def test_a_task_that_was_refused_is_not_run_again_for_a_second_and_others_are(
+    cli: CommandLine, kind: str
+) -> None:
+    """A bridge asks many times a second for room: each time a process would be too much."""
+    runs = cli.folder / "runs"
+    told(cli.start("exec", kind, "--", "sh", "-c", f"echo $AJ_TASK_ID >> {runs}; echo full >&2; exit 69"), "serving")
+    task, reply = await ask(cli.url, kind, b"")
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        _, again = await ask(cli.url, kind, b"", task=task)
+        assert (again.kind, again.text) == (reply.kind, reply.text) == ("busy", "full")
+    other, _ = await ask(cli.url, kind, b"")
+    assert runs.read_text().split() == [task.id, other.id]
+    await asyncio.sleep(1.1)
+    await ask(cli.url, kind, b"", task=task)
+    assert runs.read_text().split() == [task.id, other.id, task.id]
 
 
 async def test_beyond_its_concurrency_it_is_busy(cli: CommandLine, kind: str) -> None:

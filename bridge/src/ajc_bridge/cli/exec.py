@@ -56,7 +56,7 @@ def execute(
     Exit code   Meaning
       0         done
       75        try again (EX_TEMPFAIL)
-      69        busy: not now, does not count as a try (EX_UNAVAILABLE)
+      69        busy: not now, does not count as a try; not run again for a second (EX_UNAVAILABLE)
       65        terminate: never try again (EX_DATAERR)
       other     failed: the last line of stderr is the error, and the queue's policy decides
     A command that is still running after the queue's run time gets TERM, then KILL. With --max-runtime heartbeats
@@ -64,8 +64,10 @@ def execute(
     left behind is killed once it has ended; on Linux also what left its process group (setsid), unless it was started
     without AJ_RUN in its environment: `env -u AJ_RUN setsid ./daemon`.
     """
-    from ajc.responder import Responder  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import Busy  # noqa: PLC0415 - keeps --help quick
+    from ajc.responder import Responder  # noqa: PLC0415
     from ajc_bridge.cli.command import check_command  # noqa: PLC0415
+    from ajc_bridge.cli.refusals import Refusals  # noqa: PLC0415
     from ajc_bridge.cli.strays import find_strays  # noqa: PLC0415
 
     patience = duration(kill_after, "--kill-after").total_seconds()
@@ -82,11 +84,19 @@ def execute(
     responder = Responder(server, context=context, name=f"ajc-bridge exec {type}", prefix=prefix, drain=duration(drain))
 
     strays = find_strays()
+    refusals = Refusals()
 
     async def answer(attempt: Attempt) -> bytes:
-        return await _run(
-            command, attempt, max_runtime=longest, max_output=max_output, kill_after=patience, strays=strays
-        )
+        said = refusals.said(attempt.task.id)
+        if said is not None:
+            raise Busy(said)
+        try:
+            return await _run(
+                command, attempt, max_runtime=longest, max_output=max_output, kill_after=patience, strays=strays
+            )
+        except Busy as refused:
+            refusals.note(attempt.task.id, str(refused))
+            raise
 
     responder.handler(type, concurrency=concurrency)(answer)
     responder.run()
