@@ -27,6 +27,7 @@ EXAMPLES = [
     errors.Closed(),
     errors.RequestTimeout("ajc.exec.t", 5),
     errors.NoResponders("$JS.API.INFO"),
+    errors.NotPermitted("CHORIA_AJ.Q.X.a"),
     errors.MalformedTask("tries", "is no integer"),
     errors.MalformedItem("", "nested too deep"),
     errors.MalformedEvent("timestamp", "is none"),

@@ -7,9 +7,10 @@ Requests go through one private wildcard inbox and a table of futures.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 import msgspec
 
@@ -139,8 +140,9 @@ class Connection:
     ) -> Answer:
         """Send a request and wait `timeout` seconds for its one answer.
 
-        Raises `NoResponders` when nobody is subscribed, `RequestTimeout` after the time, `Unavailable` when the
-        connection breaks meanwhile (unless `through_reconnect`): then whether it was acted upon is unknown.
+        Raises `NoResponders` when nobody is subscribed, `NotPermitted` when the server does not let this user ask,
+        `RequestTimeout` after the time, `Unavailable` when the connection breaks meanwhile (unless
+        `through_reconnect`): then whether it was acted upon is unknown.
         """
         message = await self.ask(
             subject, body, headers=headers, timeout=timeout, through_reconnect=through_reconnect, read=Answer
@@ -269,9 +271,16 @@ class Connection:
         elif state == "closed":
             self._connected.set()
             self._requests.fail(Closed(), everything=True)
+        elif state == "error":
+            refused = _publish_refused(str(error))
+            if refused:
+                self._requests.refuse(refused[1])
         if self._on_state is not None:
             self._on_state(state, error)
 
+
+# nats-py hands the server's words on in lower case
+_publish_refused: Final = re.compile(r'permissions violation for publish to "(.+)"', re.IGNORECASE).search
 
 __all__ = [
     "Answer",

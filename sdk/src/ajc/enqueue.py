@@ -23,6 +23,7 @@ from ajc.errors import (
     Closed,
     Conflict,
     NotFound,
+    NotPermitted,
     QueueFull,
     StoreError,
     Unavailable,
@@ -48,7 +49,7 @@ _FULL_LONGEST_PAUSE: Final = 0.5
 _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 2.0
 _UNSEEN_LOOKS: Final = 2
-_REFUSALS: Final = (QueueFull, NotFound, StoreError)
+_REFUSALS: Final = (QueueFull, NotFound, StoreError, NotPermitted)
 _last_sequence: Final = re.compile(rb"wrong last sequence: (\d{1,18})").search
 
 
@@ -111,7 +112,7 @@ class Enqueue:
                 return await self._saved_before()
             except NotFound:
                 looks = await self._look_for(TASKS_STREAM, "task store", TASKS_STREAM, looks)
-            except Closed:
+            except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
                 self.save_may_have_landed = True
@@ -150,7 +151,7 @@ class Enqueue:
                 return await read_task(self._connection, self._entry.task.id, timeout=_LOOK_SECONDS)
             except NotFound:
                 return None
-            except Closed:
+            except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
                 if look + 1 == _UNSEEN_LOOKS:
@@ -176,7 +177,7 @@ class Enqueue:
                 self._give_up = self._loop.time() + self._timeout
             except NotFound:
                 looks = await self._look_for(queue_stream(entry.task.queue), "queue", entry.task.queue, looks)
-            except Closed:
+            except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
                 self.item_may_have_landed = True
@@ -225,7 +226,7 @@ class Enqueue:
                 record = await self._read_back()
                 if record is None or record.data != task.encode():
                     return
-            except Closed:
+            except (Closed, NotPermitted):
                 raise
             except Unavailable as lost:
                 await self._again(lost)

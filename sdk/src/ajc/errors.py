@@ -13,7 +13,8 @@
      ├─ Unavailable            no answer: whether it happened is unknown, so read back before repeating
      │   ├─ Closed             the connection is closed for good
      │   ├─ RequestTimeout     no reply in time
-     │   └─ NoResponders       nobody listens on that subject
+     │   ├─ NoResponders       nobody listens on that subject
+     │   └─ NotPermitted       the server does not let this user publish there: it did not happen
      ├─ Malformed              bytes or text that cannot be read
      │   ├─ MalformedTask
      │   ├─ MalformedItem
@@ -186,6 +187,14 @@ class NoResponders(Unavailable):
         self.subject = subject
         hint = "is JetStream enabled there?" if subject.startswith("$JS.") else "is the service running?"
         super().__init__(f"nobody listens on {subject}: {hint}")
+
+
+class NotPermitted(Unavailable):
+    """The server does not let this user publish on `subject`: it did not happen, and repeating it does not help."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(f"no permission to publish on {subject}: the server does not allow it to this user")
 
 
 class Malformed(AjcError):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ajc.answers import STATUS, Answer
-from ajc.errors import RequestTimeout, Unavailable
+from ajc.errors import NotPermitted, RequestTimeout, Unavailable
 
 _SWEEP_SECONDS: Final = 0.05
 
@@ -90,6 +90,15 @@ class RequestTable:
                 del self._table[token]
                 if not pending.future.done():
                     pending.future.set_exception(error)
+                    pending.future.exception()  # a caller that was cancelled meanwhile never looks
+
+    def refuse(self, subject: str) -> None:
+        """Fail what was asked on this subject, written in any case: the server did not take it."""
+        for token, pending in list(self._table.items()):
+            if pending.subject.lower() == subject.lower():
+                del self._table[token]
+                if not pending.future.done():
+                    pending.future.set_exception(NotPermitted(pending.subject))
                     pending.future.exception()  # a caller that was cancelled meanwhile never looks
 
     def stop(self) -> None:

@@ -1,0 +1,75 @@
+"""What the server does not let a user do fails at once and says so: it is no server that does not answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sdk_world import unique
+
+import ajc
+from ajc.connection import Connection
+from ajc.context import resolve
+
+CONFIG = """
+authorization {
+  users = [
+    { user: admin, password: a }
+    {
+      user: some, password: s
+      permissions {
+        publish = ["CHORIA_AJ.T.*", "CHORIA_AJ.E.>", "$JS.API.STREAM.MSG.GET.CHORIA_AJ_TASKS", "CHORIA_AJ.Q.MAY.*"]
+        subscribe = ["_INBOX.>"]
+      }
+    }
+    { user: none, password: n, permissions { publish = ["x"], subscribe = ["_INBOX.>"] } }
+  ]
+}
+"""
+
+
+async def served(make_server: Any) -> Any:
+    running = make_server(CONFIG)
+    async with ajc.connect(url(running, "admin:a")) as client:
+        for name in ("MAY", "MAY_NOT"):
+            await client.ensure_queue(ajc.Queue(name))
+    return running
+
+
+def url(server: Any, who: str) -> str:
+    return str(server.url).replace("nats://", f"nats://{who}@")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_request_fails_at_once_and_others_go_on(make_server: Any, fast: bool) -> None:
+    server = await served(make_server)
+    connection = await Connection.open(resolve(url(server, "some:s")), fast=fast)
+    subject = unique("Not.Allowed")
+    refused = connection.ask(subject, timeout=60)
+    with pytest.raises(ajc.NotPermitted, match=subject) as found:
+        await refused
+    assert found.value.subject == subject
+    with pytest.raises(ajc.NotFound):
+        await connection.api("STREAM.MSG.GET.CHORIA_AJ_TASKS", {"last_by_subj": "CHORIA_AJ.T.none"})
+    await connection.close()
+
+
+async def test_an_enqueue_without_the_right_to_the_store_leaves_nothing(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "none:n")) as client:
+        with pytest.raises(ajc.NotPermitted, match=r"CHORIA_AJ\.T\.one"):
+            await client.enqueue("email:new", id="one", queue="MAY")
+    async with ajc.connect(url(server, "admin:a")) as client:
+        with pytest.raises(ajc.NotFound):
+            await client.load("one")
+
+
+async def test_an_enqueue_without_the_right_to_its_queue_says_so_in_the_record(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "some:s")) as client:
+        with pytest.raises(ajc.NotPermitted, match=r"CHORIA_AJ\.Q\.MAY_NOT\.two"):
+            await client.enqueue("email:new", id="two", queue="MAY_NOT")
+        task = await client.load("two")
+        assert task.state == "queue_error"
+        assert "no permission to publish on CHORIA_AJ.Q.MAY_NOT.two" in task.last_err
+        assert (await client.enqueue("email:new", id="three", queue="MAY")).state == "new"
