@@ -24,9 +24,12 @@ from ajc.task_records import with_context
 from ajc_bridge.decision.admission import Record
 
 _MAX_BATCH: Final = 500
+_MAX_BYTES: Final = 8 << 20
+"""Of one answer: the server cuts off who has 64 MiB to read (its `max_pending`), and several are under way."""
 _READ_SECONDS: Final = 5.0
 _SAVE_SECONDS: Final = 5.0
 _STATUS: Final = b"NATS/1.0 "
+_NONE_LEFT: Final = b"\r\nNats-Num-Pending: 0\r\n"
 _TTL_NS: Final = 1_000_000_000
 _KEPT_SECONDS: Final = 60.0
 _HEADERS_ROOM: Final = 128
@@ -90,15 +93,16 @@ class JetStreamTaskStore:
         wanted, self._wanted = self._wanted, {}
         ids = list(wanted)
         for start in range(0, len(ids), _MAX_BATCH):
-            self._send_batch({task_id: wanted[task_id] for task_id in ids[start : start + _MAX_BATCH]})
+            self._send_batch(
+                {subjects.task_subject(task_id): wanted[task_id] for task_id in ids[start : start + _MAX_BATCH]}
+            )
 
-    def _send_batch(self, wanted: dict[str, list[asyncio.Future[Record | None]]]) -> None:
+    def _send_batch(self, missing: dict[str, list[asyncio.Future[Record | None]]]) -> None:
         self._next += 1
         inbox = f"{self._inbox}{self._next:x}"
         token = inbox.encode()
-        missing = {subjects.task_subject(task_id): futures for task_id, futures in wanted.items()}
         self._batches[token] = _Batch(missing, self._loop.time() + _READ_SECONDS)
-        body = msgspec.json.encode({"multi_last": list(missing)})
+        body = msgspec.json.encode({"multi_last": list(missing), "max_bytes": _MAX_BYTES})
         try:
             self._connection.publish(self._get, body, reply=inbox)
         except (Unavailable, TooLarge) as error:
@@ -112,7 +116,9 @@ class JetStreamTaskStore:
         if batch is None or headers is None:
             return
         if headers.startswith(_STATUS):
-            self._batch_ended(inbox, batch, headers[9:12])
+            self._batch_ended(
+                inbox, batch, headers[9:12], more=b"Nats-Num-Pending:" in headers and _NONE_LEFT not in headers
+            )
             return
         subject, revision, stored, own_headers = read_direct_headers(headers)
         futures = batch.missing.pop(subject, None)
@@ -124,8 +130,11 @@ class JetStreamTaskStore:
         if not batch.missing:
             del self._batches[inbox]
 
-    def _batch_ended(self, token: bytes, batch: _Batch, status: bytes) -> None:
-        if status in (b"204", b"404"):
+    def _batch_ended(self, token: bytes, batch: _Batch, status: bytes, *, more: bool) -> None:
+        if status == b"204" and more:
+            del self._batches[token]
+            self._send_batch(batch.missing)  # it was full; of these there are some
+        elif status in (b"204", b"404"):
             # the end of the batch: what has not come is not there
             del self._batches[token]
             for futures in batch.missing.values():
