@@ -74,6 +74,16 @@ async def test_a_task_that_was_refused_is_not_run_again_for_a_second_and_others_
     assert runs.read_text().split() == [task.id, other.id, task.id]
 
 
+async def test_without_a_file_to_open_it_is_busy_and_no_try_is_used(cli: CommandLine, kind: str) -> None:
+    responder = cli.start("exec", kind, "--concurrency", 50, "--", "sleep", "2")
+    told(responder, "serving")
+    psutil.Process(responder.pid).rlimit(psutil.RLIMIT_NOFILE, (40, 40))
+    replies = await asyncio.gather(*(ask(cli.url, kind, b"") for _ in range(40)))
+    assert {reply.kind for _, reply in replies} == {"success", "busy"}
+    refused = next(reply for _, reply in replies if reply.kind == "busy")
+    assert refused.text == "sleep cannot be started now: Too many open files"
+
+
 async def test_beyond_its_concurrency_it_is_busy(cli: CommandLine, kind: str) -> None:
     told(cli.start("exec", kind, "--concurrency", 1, "--", "sleep", "2"), "serving")
     replies = await asyncio.gather(*(ask(cli.url, kind, b"") for _ in range(3)))

@@ -55,6 +55,18 @@ def test_an_address_that_is_taken_names_its_key(cli: CommandLine) -> None:
     assert "Address already in use" in done.err
 
 
+def test_a_default_file_that_is_gone_is_no_wish_for_the_defaults(cli: CommandLine, kind: str) -> None:
+    file = cli.folder / "ajc-bridge.toml"
+    file.write_text(f'[queues.{kind}]\nmax_tries = 3\n[log]\nformat = "json"\n[http]\nlisten = "off"\n')
+    running = cli.start("run")
+    told(running, "queue.bound")
+    file.unlink()
+    running.send_signal(signal.SIGHUP)
+    assert "ajc-bridge.toml: cannot be read" in told(running, "config.refused")
+    running.terminate()
+    assert running.wait(20) == 0
+
+
 def test_run_serves_probes_and_drains(cli: CommandLine, kind: str) -> None:
     (cli.folder / "ajc-bridge.toml").write_text(f'[queues.{kind}]\nmax_tries = 3\n[log]\nformat = "json"\n')
     running = cli.start("run", "--listen", "127.0.0.1:0", env={"AJC_BRIDGE__CONCURENCY": "7"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 EX_TERMINATE: Final = 65
 EX_BUSY: Final = 69
 EX_RETRY: Final = 75
+_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Processes, open files, memory: for the moment there are none left."""
 _logger: Final = logging.getLogger("ajc_bridge.exec")
 
 
@@ -132,9 +135,11 @@ async def _run(
     except asyncio.CancelledError:
         _logger.info("%s: %s", _which(attempt), _cut_off(attempt, limit, sent))
         raise
-    except (BlockingIOError, MemoryError) as error:
+    except MemoryError as error:
         raise Busy(f"{command[0]} cannot be started now: {error}") from None
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise Busy(f"{command[0]} cannot be started now: {error.strerror}") from None
         raise Retry(f"{command[0]} cannot be started: {error.strerror}") from None
     level = logging.DEBUG if ended.code == 0 else logging.INFO
     _logger.log(level, "%s: %s", _which(attempt), _cut_off(attempt, limit, sent) if ended.late else _told(ended))

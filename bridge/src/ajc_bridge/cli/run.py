@@ -58,13 +58,17 @@ def run_daemon(path: Path | None, overrides: dict[str, Any]) -> int:
     from ajc_bridge import daemon  # noqa: PLC0415 - the daemon is heavy, and --help needs none of it
     from ajc_bridge.cli.exits import USAGE  # noqa: PLC0415
     from ajc_bridge.config import ConfigError, load_config  # noqa: PLC0415
+    from ajc_bridge.config.load import DEFAULT_FILE  # noqa: PLC0415
 
     if sys.stderr is None:  # started without one: nothing that is opened later may take its place
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
 
+    # a file that was there is missed when it is gone: to go on by the defaults would be a change that nobody asked for
+    kept = Path(DEFAULT_FILE) if path is None and Path(DEFAULT_FILE).exists() else path
+
     def reload() -> Config:
         with warnings.catch_warnings(action="ignore"):  # unknown variables were told at the start
-            return load_config(path, overrides)
+            return load_config(kept, overrides)
 
     try:
         with warnings.catch_warnings(record=True, action="always") as unknown:
