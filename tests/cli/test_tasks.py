@@ -294,6 +294,49 @@ def test_wait_tells_how_the_task_ended(cli: CommandLine, queue: str, kind: str) 
     assert (late.json["task_id"], "has not ended" in late.json["error"]) == (kind, True)
 
 
+def test_a_wait_that_runs_out_says_how_far_the_task_is(cli: CommandLine, kind: str) -> None:
+    cli.ok("queue", "add", kind, "--max-tries", 5)
+    late = cli("task", "add", kind, "-q", kind, "--wait", "100ms")
+    assert late.code == 1
+    assert "it goes on, ask again later; its state is new, not tried yet\n" in late.err
+    waiting = cli.start("task", "add", kind, "-q", kind, "--wait", "5s", "--json")
+    task_id = told(waiting, "waiting for its end").split()[1]
+    due = Instant.parse("2090-01-02T03:04:05Z")
+    settle(cli, task_id, state="retry", tries=1, last_err="no address\x1b[31m\nmore", next_try_at=due)
+    assert waiting.wait(20) == 1
+    assert waiting.stdout is not None
+    said = json.loads(waiting.stdout.read())
+    local = due.to_datetime().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    assert said["task_id"] == task_id
+    assert said["error"].endswith(
+        f"; its state is retry, try 1 of 5, the next try is due at {local}, last error: no address\ufffd[31m"
+    )
+    assert "task view" in said["hint"]
+
+
+@pytest.mark.rule("EXEC-40")
+def test_a_wait_for_a_type_that_nobody_serves_names_it(cli: CommandLine, kind: str) -> None:
+    file = cli.folder / "bridge.toml"
+    file.write_text(f'[http]\nlisten = "off"\n[queues.{kind}]\n')
+    told(cli.start("run", "--config", file), "queue.bound")
+    late = cli("task", "add", kind, "-q", kind, "--wait", "3s")
+    assert late.code == 1
+    assert f"last error: no responder on ajc.exec.{kind}" in late.err
+
+
+def test_the_tries_shown_are_those_that_its_queue_allows(cli: CommandLine, kind: str) -> None:
+    cli.ok("queue", "add", kind, "--max-tries", 5)
+    shown = {
+        limit: cli.ok("task", "view", cli.ok("task", "add", kind, "-q", kind, "--max-tries", limit).out.strip()).out
+        for limit in (10, 3, 0)
+    }
+    assert [re.search(r"^tries +(.*)$", shown[limit], re.MULTILINE)[1] for limit in (10, 3, 0)] == [  # type: ignore[index]
+        "0 of 5",
+        "0 of 3",
+        "0 of 5",
+    ]
+
+
 def test_with_json_an_error_is_one_document_too(cli: CommandLine, alone: CommandLine, queue: str, kind: str) -> None:
     done = cli("task", "view", "nothere", "--json")
     assert (done.code, set(done.json)) == (3, {"error", "hint"})

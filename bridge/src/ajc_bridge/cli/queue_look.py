@@ -1,4 +1,4 @@
-"""What a queue's own definition does not say: how much waits beside it, and whether its policy is known here."""
+"""What a queue's own definition does not say: what waits beside it, is its policy known, how often it tries a task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Final
 
 from ajc.connection import Connection
 from ajc.errors import NoResponders, NotFound, RequestTimeout, StoreError
-from ajc.subjects import DELAY_STREAM, fired_of, schedules_of
+from ajc.stored_queue import read_queue_info
+from ajc.subjects import CONSUMER, DELAY_STREAM, fired_of, is_queue, queue_stream, schedules_of
+from ajc.task import Task
 
 LOOK_SECONDS: Final = 2.0
 _PAST_ALL: Final = 2**31
@@ -37,6 +39,25 @@ async def _count(connection: Connection, every: str) -> int | None:
     except (RequestTimeout, NoResponders, StoreError):  # no right to look is no reason to show nothing
         return None
     return int(info.get("total") or 0)
+
+
+async def most_tries(connection: Connection, task: Task) -> int:
+    """Return how often the task is tried at most: its own limit or its queue's, the smaller; 0 for no limit.
+
+    A queue that nobody can be asked about has no say. Raises `Closed` when the connection is.
+    """
+    of_queue = await _queue_tries(connection, task.queue) if is_queue(task.queue) else 0
+    return min((limit for limit in (task.max_tries, of_queue) if limit > 0), default=0)
+
+
+async def _queue_tries(connection: Connection, queue: str) -> int:
+    stream = queue_stream(queue)
+    try:
+        info = await connection.api(f"STREAM.INFO.{stream}", timeout=LOOK_SECONDS)
+        consumer = await connection.api(f"CONSUMER.INFO.{stream}.{CONSUMER}", timeout=LOOK_SECONDS)
+    except (NotFound, RequestTimeout, NoResponders, StoreError):  # no right to look is no reason to show nothing
+        return 0
+    return read_queue_info(info, consumer).max_tries
 
 
 def own_policies() -> tuple[str, ...]:

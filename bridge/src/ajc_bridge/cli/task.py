@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ajc_bridge.cli.connecting import with_client
-from ajc_bridge.cli.exits import CONFLICT, NOT_FOUND, USAGE, CliError
+from ajc_bridge.cli.exits import USAGE, CliError
 from ajc_bridge.cli.options import Context, Json, Server, optional_deadline, optional_duration
 from ajc_bridge.cli.output import print_json, print_json_list, print_table, say
 from ajc_bridge.cli.task_by_id import cancel, retry, rm
@@ -18,7 +18,6 @@ from ajc_bridge.cli.task_text import event_line, first_line, show, when
 
 if TYPE_CHECKING:
     from ajc.client import Client
-    from ajc.errors import NotFound
     from ajc.task import Task
 
 app = typer.Typer(
@@ -55,38 +54,32 @@ def add(
     ends = optional_deadline(deadline)
     patience = optional_duration(wait, "--wait")
 
-    async def work(client: Client) -> Task:
+    async def work(client: Client) -> tuple[Task, int]:
         from ajc import ksuid  # noqa: PLC0415 - keeps --help quick
-        from ajc.errors import NotFound, QueueFull  # noqa: PLC0415
+        from ajc_bridge.cli.queue_look import most_tries  # noqa: PLC0415
+        from ajc_bridge.cli.task_adding import add_task, end_of  # noqa: PLC0415
 
-        task_id = id or ksuid.new()  # chosen here, so that a refusal can name it
-        try:
-            task = await client.enqueue(
-                type,
-                data,
-                queue=queue,
-                id=task_id,
-                deadline=ends,
-                max_tries=max_tries,
-                traceparent=traceparent or None,
-            )
-        except NotFound as error:
-            await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
-            raise _missing(error, queue, task_id) from None
-        except QueueFull as error:
-            text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
-            hint = f"once there is room: ajc-bridge task retry {task_id}"
-            raise CliError(text, hint, CONFLICT, task_id=task_id) from None
+        task = await add_task(
+            client,
+            type,
+            data,
+            queue=queue,
+            task_id=id or ksuid.new(),  # chosen here, so that a refusal can name it
+            deadline=ends,
+            max_tries=max_tries,
+            traceparent=traceparent or None,
+        )
         if patience is None:
-            return task
+            return task, 0
         say(f"task {task.id} added; waiting for its end")
-        return await client.result(task.id, patience)
+        task = await end_of(client, task.id, patience.total_seconds())
+        return task, await most_tries(client.connection, task)
 
-    task = with_client(server, context, work)
+    task, most = with_client(server, context, work)
     if as_json:
         print_json(task.encode())
     elif patience is not None:
-        show(task)
+        show(task, most)
     else:
         sys.stdout.write(f"{task.id}\n")
 
@@ -107,7 +100,14 @@ def view(
       ajc-bridge task view 24ErgVol4ZjpoQ8FAima9R2jEHB
       ajc-bridge task view 24ErgVol4ZjpoQ8FAima9R2jEHB --result > photo.png
     """
-    task = with_client(server, context, lambda client: client.load(task_id))
+
+    async def work(client: Client) -> tuple[Task, int]:
+        from ajc_bridge.cli.queue_look import most_tries  # noqa: PLC0415 - keeps --help quick
+
+        task = await client.load(task_id)
+        return task, 0 if payload or result or as_json else await most_tries(client.connection, task)
+
+    task, most = with_client(server, context, work)
     if payload:
         sys.stdout.buffer.write(task.payload or b"")
     elif result:
@@ -117,7 +117,7 @@ def view(
     elif as_json:
         print_json(task.encode())
     else:
-        show(task)
+        show(task, most)
 
 
 @app.command()
@@ -214,16 +214,6 @@ def watch(
 
 for one in (retry, cancel, rm):
     app.command()(one)
-
-
-def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
-    """Return what to say of a task that found no queue, or no store at all."""
-    make = f"make the queue: ajc-bridge queue add {queue}"
-    if error.what != "queue":
-        hint = f"start a bridge (`ajc-bridge run`), or {make}"
-        return CliError("nothing was ever queued here: there is no task store yet", hint, NOT_FOUND)
-    text = f"{error}; task {task_id} is kept as queue_error"
-    return CliError(text, f"{make}; then ajc-bridge task retry {task_id}", NOT_FOUND, task_id=task_id)
 
 
 def _payload(payload: str | None, file: Path | None) -> Any:

@@ -15,14 +15,14 @@ SCREEN: Final = 2_000
 COLUMN: Final = 100
 
 
-def show(task: Task) -> None:
-    """Print a task, a line each field."""
+def show(task: Task, most: int) -> None:
+    """Print a task, a line each field; `most` is how often it is tried at most, 0: no limit."""
     fields: list[tuple[str, Any]] = [
         ("id", task.id),
         ("type", task.type),
         ("queue", task.queue),
         ("state", task.state),
-        ("tries", f"{task.tries} of {task.max_tries}" if task.max_tries > 0 else task.tries),
+        ("tries", f"{task.tries} of {most}" if most > 0 else task.tries),
         ("created", when(task.created)),
         ("tried", when(task.tried)),
         ("next try", when(task.next_try_at)),

@@ -1,0 +1,95 @@
+"""`task add`: a task into its queue, what is said where that is refused, and the wait for its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ajc_bridge.cli.exits import CONFLICT, FAILED, NOT_FOUND, CliError, code_and_hint
+from ajc_bridge.cli.output import plain
+from ajc_bridge.cli.task_text import first_line, when
+
+if TYPE_CHECKING:
+    from ajc.client import Client
+    from ajc.errors import NotFound
+    from ajc.instant import Instant
+    from ajc.task import Task
+
+
+async def add_task(
+    client: Client,
+    type: str,  # noqa: A002 - the word of the wire
+    payload: Any,
+    *,
+    queue: str,
+    task_id: str,
+    deadline: Instant | None,
+    max_tries: int,
+    traceparent: str | None,
+) -> Task:
+    """Add a task and return it. A refusal names the task, and the command that mends it."""
+    from ajc.errors import NotFound, QueueFull  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        return await client.enqueue(
+            type,
+            payload,
+            queue=queue,
+            id=task_id,
+            deadline=deadline,
+            max_tries=max_tries,
+            traceparent=traceparent,
+        )
+    except NotFound as error:
+        await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
+        raise _missing(error, queue, task_id) from None
+    except QueueFull as error:
+        text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
+        hint = f"once there is room: ajc-bridge task retry {task_id}"
+        raise CliError(text, hint, CONFLICT, task_id=task_id) from None
+
+
+def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
+    """Return what to say of a task that found no queue, or no store at all."""
+    make = f"make the queue: ajc-bridge queue add {queue}"
+    if error.what != "queue":
+        hint = f"start a bridge (`ajc-bridge run`), or {make}"
+        return CliError("nothing was ever queued here: there is no task store yet", hint, NOT_FOUND)
+    text = f"{error}; task {task_id} is kept as queue_error"
+    return CliError(text, f"{make}; then ajc-bridge task retry {task_id}", NOT_FOUND, task_id=task_id)
+
+
+async def end_of(client: Client, task_id: str, seconds: float) -> Task:
+    """Wait until the task is complete and return it, at most so long.
+
+    Raises as `Client.result`, but for the time-out: that says what the record says then. A wrong type or a handler that
+    fails shows there, and nowhere else to whoever waits.
+    """
+    from ajc.errors import AjcError, TaskTimeout  # noqa: PLC0415 - keeps --help quick
+    from ajc_bridge.cli.queue_look import most_tries  # noqa: PLC0415
+
+    try:
+        return await client.result(task_id, seconds)
+    except TaskTimeout as error:
+        try:
+            task = await client.load(task_id)
+        except AjcError:
+            raise error from None  # it cannot be looked at: that it has not ended is all that is known
+        most = await most_tries(client.connection, task)
+        _, hint = code_and_hint(error)
+        raise CliError(f"{error}; {standing(task, most)}", hint, FAILED, task_id=task_id) from None
+
+
+def standing(task: Task, most: int) -> str:
+    """Say on one line how far a task is that is tried so often at most (0: no limit)."""
+    said = [f"its state is {task.state or 'unknown'}"]
+    if task.tries > 0:
+        said.append(f"try {task.tries} of {most}" if most > 0 else f"try {task.tries}")
+    else:
+        said.append("not tried yet")
+    due = when(task.next_try_at)
+    if isinstance(due, datetime):
+        said.append(f"the next try is due at {plain(due)}")
+    if task.last_err:
+        said.append(f"last error: {plain(first_line(task.last_err))}")
+    return ", ".join(said)
