@@ -95,9 +95,31 @@ def test_what_cannot_be_added_ends_with_2_and_says_why(cli: CommandLine, argumen
 
 def test_an_id_of_ones_own_is_added_once(cli: CommandLine, queue: str, kind: str) -> None:
     cli.ok("task", "add", kind, "-q", queue, "--id", kind)
-    again = cli("task", "add", kind, "-q", queue, "--id", kind)
+    again = cli("task", "add", kind, "1", "-q", queue, "--id", kind)
     assert again.code == 4
-    assert "already" in again.err
+    assert again.err.splitlines() == [
+        f"ajc-bridge: a task with the id {kind} is stored already, and nothing was added",
+        f"  look at it with `ajc-bridge task view {kind}`",
+    ]
+    document = cli("task", "add", kind, "-q", queue, "--id", kind, "--json").json
+    assert (document["task_id"], "nothing was added" in document["error"]) == (kind, True)
+    assert cli.ok("task", "view", kind, "--json").json["payload"] is None
+
+
+def test_a_wait_for_an_id_that_is_stored_waits_for_that_task(cli: CommandLine, queue: str, kind: str) -> None:
+    command = ("task", "add", kind, "-q", queue, "--id", kind, "--wait", "20s")
+    first = cli.start(*command)
+    told(first, f"task {kind} added; waiting for its end")
+    again = cli.start(*command, "--json")
+    told(again, f"task {kind} is stored already, and nothing was added; waiting for its end")
+    settle(cli, kind, state="complete", tries=1)
+    assert (first.wait(20), again.wait(20)) == (0, 0)
+    assert again.stdout is not None
+    assert Task.decode(again.stdout.read()).state == "complete"
+    for other in (("other", "-q", queue), (kind, "-q", "ANOTHER")):
+        done = cli("task", "add", *other, "--id", kind, "--wait", "20s")
+        assert done.code == 4
+        assert f"nothing was added: it is of the type {kind}, in the queue {queue}\n" in done.err
 
 
 @pytest.mark.usefixtures("queue")  # a first queue makes the task store

@@ -33,7 +33,10 @@ def add(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", metavar="FILE", help="payload from a file, as it is; - is stdin")
     ] = None,
-    id: Annotated[str | None, typer.Option("--id", help="id of your own: repeating the command adds nothing")] = None,  # noqa: A002
+    id: Annotated[  # noqa: A002 - likewise
+        str | None,
+        typer.Option("--id", help="id of your own: repeating the command adds nothing"),
+    ] = None,
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="expires then: 1h from now, or RFC 3339")] = None,
     max_tries: Annotated[int, typer.Option(min=0, help="tries at most; 0: as the queue says")] = 10,
     traceparent: Annotated[str, typer.Option(metavar="00-...", help="W3C trace context for its handler")] = "",
@@ -48,7 +51,11 @@ def add(
     Examples:
       ajc-bridge task add email:new '{"to": "x@example.net"}' --queue EMAIL
       ajc-bridge task add report --deadline 1h --max-tries 3 --wait 30s
+      ajc-bridge task add report --id report:2030-01 --wait 30s
       tar c photos | ajc-bridge task add archive --file -
+
+    With an --id the command can be repeated: a task of this id that is stored already is not added again. With --wait
+    its end is waited for, where type and queue are the same; else the command ends with 4.
     """
     data = _payload(payload, file)
     ends = optional_deadline(deadline)
@@ -68,10 +75,10 @@ def add(
             deadline=ends,
             max_tries=max_tries,
             traceparent=traceparent or None,
+            waits=patience is not None,
         )
         if patience is None:
             return task, 0
-        say(f"task {task.id} added; waiting for its end")
         task = await end_of(client, task.id, patience.total_seconds())
         return task, await most_tries(client.connection, task)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ajc_bridge.cli.exits import CONFLICT, FAILED, NOT_FOUND, CliError, code_and_hint
-from ajc_bridge.cli.output import plain
+from ajc_bridge.cli.output import plain, say
 from ajc_bridge.cli.task_text import first_line, when
 
 if TYPE_CHECKING:
@@ -26,12 +26,17 @@ async def add_task(
     deadline: Instant | None,
     max_tries: int,
     traceparent: str | None,
+    waits: bool,
 ) -> Task:
-    """Add a task and return it. A refusal names the task, and the command that mends it."""
-    from ajc.errors import NotFound, QueueFull  # noqa: PLC0415 - keeps --help quick
+    """Add a task and return it. A refusal names the task, and the command that mends it.
+
+    One of this id, type and queue that is stored already is returned where somebody `waits` for its end: so a command
+    that was broken off can be repeated.
+    """
+    from ajc.errors import AlreadyExists, NotFound, QueueFull  # noqa: PLC0415 - keeps --help quick
 
     try:
-        return await client.enqueue(
+        task = await client.enqueue(
             type,
             payload,
             queue=queue,
@@ -40,6 +45,11 @@ async def add_task(
             max_tries=max_tries,
             traceparent=traceparent,
         )
+    except AlreadyExists:
+        task = await client.load(task_id)
+        if not waits or (task.type, task.queue) != (type, queue):
+            raise _stored(task, type, queue) from None
+        say(f"task {task_id} is stored already, and nothing was added; waiting for its end")
     except NotFound as error:
         await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
         raise _missing(error, queue, task_id) from None
@@ -47,6 +57,18 @@ async def add_task(
         text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
         hint = f"once there is room: ajc-bridge task retry {task_id}"
         raise CliError(text, hint, CONFLICT, task_id=task_id) from None
+    else:
+        if waits:
+            say(f"task {task.id} added; waiting for its end")
+    return task
+
+
+def _stored(task: Task, type: str, queue: str) -> CliError:  # noqa: A002 - the word of the wire
+    """Return what to say of an id that is taken: by the same task, as far as can be told, or by another one."""
+    text = f"a task with the id {task.id} is stored already, and nothing was added"
+    if (task.type, task.queue) != (type, queue):
+        text += f": it is of the type {task.type}, in the queue {task.queue or '-'}"
+    return CliError(text, f"look at it with `ajc-bridge task view {task.id}`", CONFLICT, task_id=task.id)
 
 
 def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
