@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
-from command_line import CommandLine
+import pytest
+from command_line import CommandLine, told, until
 
 from ajc.client import connect
 from ajc.connect_options import ConnectOptions
@@ -104,6 +105,45 @@ async def test_queues_that_go_made_and_orphans_are_found(own_server, tmp_path) -
     assert ("queue GO", "wrong", "1 items reached max deliver (1) and are never delivered again") in told
     assert any(subject == "queue BARE" and verdict == "wrong" for subject, verdict, _ in told)
     assert any(subject == "queue GOOD" and "nobody takes tasks" in text for subject, _, text in told)
+
+
+def test_a_queue_that_the_bridge_does_not_name_and_a_short_lease_are_told(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    cli.ok("queue", "add", "OTHER", "--lease", "1s")
+    cli.ok("queue", "add", "HASTY", "--lease", "999ms")
+    (tmp_path / "bridge.toml").write_text('[http]\nlisten = "off"\n[queues.HASTY]\n')
+    try:
+        told(cli.start("run", "--config", "bridge.toml"), "queue.bound")
+        found = findings(cli, 0)
+    finally:
+        cli.end()
+    assert found["queue OTHER"] == (
+        "note",
+        "nobody takes tasks from it; 0 wait",
+        "is a bridge running? `ajc-bridge run`; or the bridge's configuration does not name this queue",
+    )
+    assert found["queue HASTY"] == (
+        "note",
+        "its lease is 999ms: a bridge that is held up so long has its tasks run twice",
+        'give it more: lease = "30s" below [queues.HASTY] in the bridge\'s file',
+    )
+
+
+@pytest.mark.rule("EXEC-40")
+def test_a_type_that_nobody_serves_is_told(own_server, tmp_path) -> None:
+    cli = CommandLine(own_server.url, tmp_path)
+    (tmp_path / "bridge.toml").write_text('[http]\nlisten = "off"\n[queues.Q]\n')
+    try:
+        told(cli.start("run", "--config", "bridge.toml"), "queue.bound")
+        task_id = cli.ok("task", "add", "email:nwe", "--queue", "Q").out.strip()
+        until(lambda: "no responder" in cli.ok("task", "view", task_id).out, "put back")
+        document = cli.ok("doctor", "--json").json
+    finally:
+        cli.end()
+    (told_of,) = [one for one in document["findings"] if "email:nwe" in one["text"]]
+    assert told_of["verdict"] == "note"
+    assert told_of["text"] == "nobody serves the type email:nwe, and tasks of it wait"
+    assert "`ajc-bridge handlers ls`" in told_of["mend"]
 
 
 async def test_due_items_that_find_no_room_are_told(own_server, tmp_path) -> None:

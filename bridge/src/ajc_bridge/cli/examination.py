@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
 
 from ajc.connection import Connection
-from ajc.discovery import find_endpoints
+from ajc.duration import format_duration
 from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, RequestTimeout, StoreError
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
@@ -30,6 +29,7 @@ from ajc.subjects import (
 )
 from ajc.topology import list_queues, read_queue
 from ajc_bridge.cli.queue_look import due, own_policies, unknown_policy
+from ajc_bridge.jetstream.served_types import served_types
 from ajc_bridge.mends import ENABLE_JETSTREAM
 
 OLDEST: Final = (2, 12)
@@ -38,6 +38,8 @@ PROBE: Final = "ajc-doctor"
 PROBE_SECONDS: Final = 2.0
 MUCH: Final = 0.9
 CLOCK_NS: Final = 1_000_000_000
+SHORT_LEASE_NS: Final = 1_000_000_000
+"""A pause of a machine, or of its network, is easily as long as what is shorter."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -208,12 +210,18 @@ def _queue(info: QueueInfo, pulls: int, policies: Iterable[str], held_up: int) -
             "note", name, policy, f"add [backoff.{info.backoff}] to every bridge's file, or name another policy"
         )
         before = False
+    if info.lease_ns < SHORT_LEASE_NS:
+        text = (
+            f"its lease is {format_duration(info.lease_ns)}: a bridge that is held up so long has its tasks run twice"
+        )
+        mend = f'give it more: lease = "30s" below [queues.{info.name}] in the bridge\'s file'
+        yield Finding("note", name, text, mend)
+        before = False
     if info.paused:
         yield Finding("note", name, "is paused")
     elif pulls == 0 and info.ack_pending == 0:
-        yield Finding(
-            "note", name, f"nobody takes tasks from it; {info.pending} wait", "is a bridge running? `ajc-bridge run`"
-        )
+        mend = "is a bridge running? `ajc-bridge run`; or the bridge's configuration does not name this queue"
+        yield Finding("note", name, f"nobody takes tasks from it; {info.pending} wait", mend)
         before = False
     if before:
         yield Finding("good", name, f"{info.pending} wait, {info.ack_pending} run")
@@ -254,8 +262,16 @@ async def _rights(connection: Connection) -> list[Finding]:
 
 
 async def _responders(connection: Connection) -> list[Finding]:
-    """Ask all NATS services (ADR-32) what they serve."""
-    served = Counter(one.type for one in await find_endpoints(connection, statistics=False))
+    """Ask all NATS services (ADR-32) what they serve, and look for types that a bridge asked for in vain."""
+    overview = await served_types(connection)
+    served = [one for one in overview.types if one.instances]
+    found = [Finding("good", "responders", f"{one.type}: {one.instances}") for one in served]
     if not served:
-        return [Finding("note", "responders", "none says what it serves (one without discovery may still be there)")]
-    return [Finding("good", "responders", f"{task_type}: {count}") for task_type, count in sorted(served.items())]
+        text = "none says what it serves (one without discovery may still be there)"
+        found.append(Finding("note", "responders", text))
+    for one in overview.types:
+        if one.served == "no":  # a bridge asked, and nobody was there: no responder without discovery either
+            text = f"nobody serves the type {one.type}, and tasks of it wait"
+            mend = "start a responder for it, or is the type misspelt? `ajc-bridge handlers ls` shows all types"
+            found.append(Finding("note", "responders", text, mend))
+    return found
