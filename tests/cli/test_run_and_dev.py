@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import signal
 import socket
 import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,67 @@ def test_what_dev_says_to_try_works(dev: CommandLine) -> None:
     assert '{"name": "you"}' in dev.ok(*adding).out
     running.send_signal(signal.SIGTERM)
     assert running.wait(20) == 0
+
+
+def test_dev_names_its_configuration_and_a_queue_that_is_served(alone: CommandLine) -> None:
+    (alone.folder / "mine.toml").write_text("[queues.EMAIL]\n[queues.SMS]\n")
+    running = alone.start("dev", "--port", 0, "--listen", "off", "--ephemeral", "--config", "mine.toml")
+    lines = told(running, "task add hello").splitlines()
+    assert any(line.startswith("nats-server at ") and line.endswith(", configuration: mine.toml") for line in lines)
+    answering, adding = (
+        shlex.split(next(line for line in lines if line.startswith(f"  ajc-bridge {command}")))[1:]
+        for command in ("exec hello", "task add hello")
+    )
+    assert adding[adding.index("--queue") + 1] == "EMAIL"
+    alone.start(*answering)
+    assert '{"name": "you"}' in alone.ok(*adding).out
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+
+
+def test_dev_says_nothing_below_the_reason_of_a_bridge_that_did_not_start(alone: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = alone("dev", "--port", 0, "--ephemeral", "--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--json")
+    assert done.code in {1, 2}
+    assert "the bridge ended with" in done.json["error"]
+    assert "try it" not in done.err
+    assert "Address already in use" in "".join(done.err.splitlines()[-4:])
+    (alone.folder / "ajc-bridge.toml").write_text("[queues.A]\npriority = 500\nlease = 3\n")
+    done = alone("dev", "--port", 0, "--ephemeral")
+    assert done.code == 2
+    assert done.err.splitlines() == [
+        "ajc-bridge: queues.A.priority: must be 1 to 100, not 500",
+        'queues.A.lease: must be a duration like "30s", "1h30m" or "7d", not 3',
+        "  the configuration is ajc-bridge.toml, the environment, and these options",
+    ]
+
+
+def test_dev_hands_sighup_on_to_the_bridge(dev: CommandLine) -> None:
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--ephemeral", "--json")
+    both = started(running)
+    assert both["config"] == "ajc-bridge.toml"
+    (dev.folder / "ajc-bridge.toml").write_text("[bridge]\nconcurrency = 7\n[queues.DEFAULT]\n")
+    running.send_signal(signal.SIGHUP)
+    assert "bridge.concurrency" in told(running, "config.applied")
+    assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+    assert ids_gone(both["server_pid"], both["bridge_pid"])
+
+
+def test_dev_ends_with_its_terminal(dev: CommandLine) -> None:
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    running = dev.start("dev", "--port", 0, "--listen", "off", "--ephemeral", "--json", preexec_fn=take_terminal)
+    os.close(theirs)
+    both = started(running)
+    os.close(ours)  # the window is closed
+    assert running.wait(20) == 0
+    assert ids_gone(both["server_pid"], both["bridge_pid"])
 
 
 @pytest.mark.parametrize("victim", ["server_pid", "bridge_pid", "dev"])

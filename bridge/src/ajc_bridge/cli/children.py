@@ -75,6 +75,10 @@ class Child:
         """Ask it to end."""
         self._signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Ask a bridge to read its configuration again."""
+        self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it, with all of its group, and wait until it is gone."""
         self._signal(signal.SIGKILL)

@@ -9,16 +9,20 @@ import shutil
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ajc_bridge.cli.exits import DONE, FAILED, CliError
+from ajc_bridge.cli.exits import DONE, FAILED, USAGE, CliError
 from ajc_bridge.cli.options import Json
 from ajc_bridge.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from ajc.connection import Connection
 
 _READY_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.05
@@ -44,14 +48,16 @@ def dev(
       ajc-bridge dev --ephemeral --port 0 --listen off
 
     With --json, one document on stdout has the URL once all is up. The server is the one of
-    `pip install "ajc-bridge[server]"`, or the nats-server on PATH; its log is nats-server.log beside the data.
+    `pip install "ajc-bridge[server]"`, or the nats-server on PATH; its log is nats-server.log beside the data. SIGHUP
+    reads the configuration again.
     """
     from ajc_bridge.cli.children import NatsServer, bridge, find_server  # noqa: PLC0415 - keeps --help quick
 
+    file, queues = _configuration(config, {"http.listen": listen, "log.level": log_level})
     binary = find_server()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_temporary()) if ephemeral else stack.enter_context(_kept(data))
-        stop = _Stop()
+        stop = _Signals()
         server = NatsServer(binary, folder, port)
         stack.callback(server.stop)
         url = server.start(lambda: stop.wanted)
@@ -60,19 +66,30 @@ def dev(
             arguments += [option, str(value)] if value is not None else []
         running = bridge(arguments)
         stack.callback(running.kill)
-        asyncio.run(_until_served(url, lambda: stop.wanted or server.ended or running.wait(0.0) is not None))
-        if as_json:
-            print_json({"server": url, "data": str(folder), "server_pid": server.pid, "bridge_pid": running.pid})
-        else:
-            say(f"nats-server at {url}, data in {folder}")
-            say("try it: a command that answers tasks of the type hello, and, in another terminal, such a task")
-            say(f"  ajc-bridge exec hello --server {url} -- cat")
-            say(f"""  ajc-bridge task add hello '{{"name": "you"}}' --wait 30s --server {url}""")
+        ready = asyncio.run(_until_served(url, queues, lambda: stop.wanted or server.ended or running.code is not None))
+        if running.code is not None and not stop.wanted:
+            # its own words are the last that is read; nothing of ours follows but that it ended
+            raise CliError(f"the bridge ended with {running.code}; its log says why", code=_failure(running.code))
+        up = not (stop.wanted or server.ended)
+        if up and as_json:
+            print_json(
+                {
+                    "server": url,
+                    "data": str(folder),
+                    "config": file,
+                    "server_pid": server.pid,
+                    "bridge_pid": running.pid,
+                }
+            )
+        elif up:
+            _say_what_to_try(url, folder, file, queues, ready=ready)
         code = DONE
         while not stop.wanted:
+            if stop.take_reload():
+                running.hang_up()
             if running.wait(0.1) is not None:
                 say(f"the bridge ended with {running.code}; ending the server")
-                raise typer.Exit(running.code if running.code and running.code > 0 else FAILED)
+                raise typer.Exit(_failure(running.code))
             if server.ended:
                 say(f"the nats-server ended; ending the bridge. Its last words:\n{server.last_words()}")
                 code = FAILED
@@ -85,47 +102,116 @@ def dev(
         raise typer.Exit(code or (DONE if running.code == 0 or before_it_was_up else FAILED))
 
 
-async def _until_served(url: str, ended: Callable[[], bool]) -> None:
-    """Wait until the bridge pulls from every queue there is, so that what is said to work does."""
+def _configuration(path: Path | None, overrides: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """Return the file that the bridge reads, None when there is none, and the queues that it names.
+
+    Raises `CliError` for a wrong one: the bridge would say the same, below all that a server says when it starts.
+    """
+    from ajc_bridge.config import DEFAULT_FILE, ConfigError, load_config  # noqa: PLC0415 - keeps --help quick
+
+    file = path or Path(DEFAULT_FILE)
+    with warnings.catch_warnings(action="ignore"):  # the bridge tells of unknown variables
+        try:
+            config = load_config(path, {"nats.url": "nats://127.0.0.1", **overrides})
+        except ConfigError as error:
+            hint = f"the configuration is {file}, the environment, and these options"
+            raise CliError(str(error), hint, USAGE) from None
+    return str(file) if file.exists() else None, list(config.queues)
+
+
+def _failure(code: int | None) -> int:
+    return code if code and code > 0 else FAILED
+
+
+def _say_what_to_try(url: str, folder: Path, file: str | None, queues: list[str], *, ready: bool) -> None:
+    from ajc.subjects import DEFAULT_QUEUE  # noqa: PLC0415 - keeps --help quick
+
+    say(f"nats-server at {url}, data in {folder}, configuration: {file or 'none'}")
+    if not ready:
+        say("the bridge does not serve all of its queues yet: its log says why")
+    # a bridge whose configuration names queues serves no other
+    named = "" if not queues or DEFAULT_QUEUE in queues else f" --queue {queues[0]}"
+    say("try it: a command that answers tasks of the type hello, and, in another terminal, such a task")
+    say(f"  ajc-bridge exec hello --server {url} -- cat")
+    say(f"""  ajc-bridge task add hello '{{"name": "you"}}' --wait 30s{named} --server {url}""")
+
+
+async def _until_served(url: str, queues: list[str], ended: Callable[[], bool]) -> bool:
+    """Wait until the bridge pulls from these queues (none: from every one), and say whether it does."""
     from ajc.connection import Connection  # noqa: PLC0415 - keeps --help quick
     from ajc.context import resolve  # noqa: PLC0415
     from ajc.errors import AjcError  # noqa: PLC0415
-    from ajc.subjects import CONSUMER, is_queue, queue_stream  # noqa: PLC0415
-    from ajc.topology import list_queues  # noqa: PLC0415
 
     try:
         connection = await Connection.open(resolve(url))
     except AjcError:
-        return  # the main loop says what ended
+        return False  # the main loop says what ended
     try:
         async with asyncio.timeout(_READY_SECONDS):
             while not ended():
-                queues = [name for name in await list_queues(connection) if is_queue(name)]
-                infos = [await connection.api(f"CONSUMER.INFO.{queue_stream(name)}.{CONSUMER}") for name in queues]
-                if infos and all(info.get("num_waiting") for info in infos):
-                    return
+                if await _served(connection, queues):
+                    return True
                 await asyncio.sleep(_LOOK_SECONDS)
     except (AjcError, TimeoutError):
-        return  # perhaps it serves some of them only: its log says what is missing
+        return False
     finally:
         await connection.close()
+    return False
 
 
-class _Stop:
-    """Counts SIGINT and SIGTERM; what follows from them is the main loop's."""
+async def _served(connection: Connection, named: list[str]) -> bool:
+    from ajc.errors import NotFound  # noqa: PLC0415 - keeps --help quick
+    from ajc.subjects import CONSUMER, is_queue, queue_stream  # noqa: PLC0415
+    from ajc.topology import list_queues  # noqa: PLC0415
+
+    queues = named or [name for name in await list_queues(connection) if is_queue(name)]
+    try:
+        infos = [await connection.api(f"CONSUMER.INFO.{queue_stream(name)}.{CONSUMER}") for name in queues]
+    except NotFound:
+        return False  # the bridge is about to make it
+    return bool(infos) and all(info.get("num_waiting") for info in infos)
+
+
+class _Signals:
+    """Takes note of signals; what follows from them is the main loop's. SIGINT and SIGTERM are counted.
+
+    SIGHUP is for the bridge, unless it says that the terminal is gone: then nobody could end us any more.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
+        self._reload = False
+        self._had_terminal = _has_terminal()
+        signal.signal(signal.SIGINT, self._end)
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGHUP, self._hang_up)
 
     @property
     def wanted(self) -> bool:
         """Whether anybody asked for the end."""
         return self.count > 0
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def take_reload(self) -> bool:
+        """Say whether the configuration shall be read again, once for each time it was asked for."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.count += 1
+        else:
+            self._reload = True
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

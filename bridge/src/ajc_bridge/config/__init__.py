@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ajc_bridge.config.change import changed_keys, restart_needed
-from ajc_bridge.config.load import ConfigError, load_config
+from ajc_bridge.config.load import DEFAULT_FILE, ConfigError, load_config
 from ajc_bridge.config.model import (
     BackoffConfig,
     BridgeConfig,
@@ -19,6 +19,7 @@ from ajc_bridge.config.model import (
 )
 
 __all__ = [
+    "DEFAULT_FILE",
     "BackoffConfig",
     "BridgeConfig",
     "Config",
