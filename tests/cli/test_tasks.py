@@ -6,17 +6,20 @@ import asyncio
 import base64
 import json
 import re
+import shlex
 import socket
+import subprocess
 import threading
 
 import pytest
-from command_line import CommandLine, told, until
+from command_line import PROGRAM, CommandLine, told, until
 
 from ajc.client import connect
 from ajc.entry import announce
 from ajc.errors import TaskFailed
 from ajc.instant import Instant
 from ajc.progress import Progress, TaskProgressed
+from ajc.result import Result
 from ajc.subjects import dlq_subject, progress_subject
 from ajc.task import Task
 from ajc.task_records import read_task, save_task
@@ -465,6 +468,31 @@ def test_a_reader_that_goes_away_is_no_error(cli: CommandLine, queue: str, kind:
     listing.stdout.close()
     until(lambda: listing.poll() is not None, "the end of a command without a reader")
     assert "Traceback" not in listing.log.read_text()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("to", ["/dev/full", "&-"])
+def test_a_stdout_that_cannot_be_written_is_one_line_and_a_failure(
+    cli: CommandLine, queue: str, kind: str, to: str
+) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    settle(cli, task_id, state="complete", tries=1, result=Result(b'"%b"' % (b"x" * 100_000), Instant.now()))
+    why = "No space left on device" if to == "/dev/full" else "Bad file descriptor"
+    for command in (
+        "--version",
+        "task add --help",
+        "task ls",
+        "task ls --json",
+        f"task view {task_id}",
+        f"task view {task_id} --result",
+        f"task add {kind} -q {queue}",
+    ):
+        shell = f"exec {shlex.join(PROGRAM)} {command} >{to}"
+        done = subprocess.run(["sh", "-c", shell], env=cli.env, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (1, f"ajc-bridge: stdout cannot be written: {why}\n"), command
+    missing = subprocess.run(
+        ["sh", "-c", f"exec {shlex.join(PROGRAM)} task view nothere >{to} 2>&-"], env=cli.env, check=False
+    )
+    assert missing.returncode == 3  # nothing was to be written
 
 
 def test_a_trace_context_is_stored_with_the_task_and_a_bad_one_refused(cli: CommandLine, queue: str) -> None:

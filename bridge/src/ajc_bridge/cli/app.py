@@ -53,11 +53,18 @@ def run_command_line() -> None:
     from ajc.errors import AjcError  # noqa: PLC0415 - what is imported costs time before the first word
     from ajc_bridge.cli import exits, output  # noqa: PLC0415
 
+    output.guard_streams()
     try:
-        app(prog_name="ajc-bridge")
+        try:
+            app(prog_name="ajc-bridge")
+        finally:
+            sys.stdout.flush()  # here, where its faults are still told
+    except output.UnwritableError as error:
+        output.stop_writing()
+        exits.fail(error)
     except AjcError as error:
         exits.fail(error)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read stdout is gone (`| head`): no word of it, as other tools do
         output.stop_writing()
         sys.exit(exits.FAILED)
     except KeyboardInterrupt:

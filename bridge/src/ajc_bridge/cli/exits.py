@@ -128,6 +128,9 @@ badly, the task as it is stored. Options that cannot be parsed are told on stder
 | 4 | conflict, or full |
 | 5 | no connection |
 
+Where stdout cannot be written (its disk is full, or it is closed), one line on stderr says so, and the code is 1; a
+reader that goes away, like `head`, is told nothing, and the code is 1, too.
+
 `ajc-bridge run` ends with 0 when it drained, 1 when it failed or was ended by a second signal, 2 for a wrong
 configuration, 5 when the connection is refused or closed for good.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from ajc_bridge.cli.exits import USAGE, CliError
 
 MISSING = "-"
+_STDOUT: Final = 1
 
 
 def print_json(value: Any) -> None:
@@ -87,7 +90,48 @@ def confirm(question: str, *, yes: bool) -> None:
         raise CliError("nothing was done")
 
 
+class UnwritableError(CliError):
+    """Stdout takes no output: its disk is full, or it was closed before the command began."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"stdout cannot be written: {error.strerror or error}")
+
+
+class _Stdout(io.FileIO):
+    """Stdout, whose faults are told from those of every other file."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UnwritableError(error) from None
+
+
+def guard_streams() -> None:
+    """Let a fault of stdout raise `UnwritableError`, also where it was closed before (`>&-`); a closed stderr has none.
+
+    Closed, its number would go to the first file or connection that is opened: so it is taken, by what cannot be
+    written.
+    """
+    before = sys.stdout
+    if before is None:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        if nothing != _STDOUT:
+            os.dup2(nothing, _STDOUT)
+            os.close(nothing)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Stdout(_STDOUT, "w", closefd=False)),
+        encoding=before.encoding if before else "utf-8",
+        errors=before.errors if before else "replace",
+        line_buffering=before.isatty() if before else False,
+    )
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+
+
 def stop_writing() -> None:
-    """Whoever read stdout is gone (`| head`): end without a trace, as other tools do."""
+    """Stdout takes nothing any more: what is left goes nowhere, so that the interpreter's own end says nothing."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
