@@ -405,6 +405,17 @@ def test_no_server_ends_with_5_and_says_what_to_do(alone: CommandLine) -> None:
         assert "Traceback" not in done.err
 
 
+def test_refused_credentials_are_told_as_such(tmp_path, make_server) -> None:
+    server = make_server("authorization { user: right, password: right }")
+    for url in (server.url, server.url.replace("//", "//right:wrong@")):
+        done = CommandLine(url, tmp_path)("task", "ls")
+        assert (done.code, done.out) == (5, "")
+        assert "refuses the connection" in done.err
+        assert "are the credentials right?" in done.err
+        assert "is a nats-server running" not in done.err
+        assert "right:wrong" not in done.err
+
+
 def test_a_context_that_is_not_there_is_a_usage_error(cli: CommandLine) -> None:
     done = cli("task", "ls", "--context", "NOPE", env={"NATS_URL": ""})
     assert done.code == 2

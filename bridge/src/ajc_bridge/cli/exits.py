@@ -33,6 +33,11 @@ EXITS: Final[tuple[tuple[type[errors.AjcError], int, str], ...]] = (
     (errors.SignatureError, FAILED, ""),
     (errors.NoResponders, NO_CONNECTION, ""),
     (
+        errors.Closed,  # a server answered: that one runs there is no question
+        NO_CONNECTION,
+        "are the credentials right? the URL (nats://USER:PASSWORD@HOST), --context, or $NATS_USER and others name them",
+    ),
+    (
         errors.Unavailable,
         NO_CONNECTION,
         "is a nats-server running there? `ajc-bridge dev` starts one; --server or --context names another",
