@@ -50,6 +50,24 @@ def test_a_wrong_configuration_is_told_line_by_line_and_ends_with_2(alone: Comma
     ]
 
 
+def test_files_of_the_connection_that_cannot_be_read_name_their_key(alone: CommandLine) -> None:
+    (alone.folder / "c.toml").write_text('[nats]\ncreds = "no.creds"\n[nats.tls]\nca = "no.pem"\n')
+    done = alone("run", "--config", "c.toml", env={"NATS_NKEY": "no.nk"})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "nats.creds: no.creds: cannot be read: No such file or directory",
+        "nats.nkey: no.nk: cannot be read: No such file or directory (from the context or the environment)",
+        "nats.tls.ca: no.pem: cannot be read: No such file or directory",
+    ]
+
+
+def test_a_command_names_credentials_that_cannot_be_read(cli: CommandLine) -> None:
+    done = cli("task", "ls", env={"NATS_CREDS": "no.creds"})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("ajc-bridge: creds no.creds: cannot be read: No such file or directory\n")
+    assert "$NATS_CREDS" in done.err
+
+
 def test_an_address_that_is_taken_names_its_key(cli: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("run", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")

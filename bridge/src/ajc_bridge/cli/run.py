@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ajc_bridge.cli.connecting import loop_runner
+from ajc_bridge.cli.connecting import loop_runner, wrong_files
 from ajc_bridge.cli.options import Context, Server
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def run_daemon(path: Path | None, overrides: dict[str, Any]) -> int:
         _tell(error.lines)
         return USAGE
     _tell([f"warning: {one.message}" for one in unknown])
+    wrong = wrong_files(config.nats)
+    if wrong:  # not the loader's to say: whoever reads the configuration for another reason needs no right to these
+        _tell(wrong)
+        return USAGE
     return loop_runner()(daemon.run(config, reload))
 
 
