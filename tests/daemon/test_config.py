@@ -253,13 +253,26 @@ def test_the_environment_has_every_key_outside_of_named_tables(tmp_path, monkeyp
     assert ("bridge", "concurrency") in dict(leaves(Config))
 
 
-def test_a_wrong_variable_is_told_by_the_keys_path(tmp_path, monkeypatch) -> None:
+def test_a_wrong_variable_is_told_with_the_keys_path(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    env = {"AJC_BRIDGE__CONCURRENCY": "many", "AJC_BRIDGE__DRAIN": "5", "AJC_RETENTION__DISCARD": "complete,gone"}
     with pytest.raises(ConfigError) as caught:
-        load_config(None, {}, {"AJC_BRIDGE__CONCURRENCY": "many", "AJC_BRIDGE__DRAIN": "5"})
+        load_config(None, {}, env)
+    assert [line for line in caught.value.lines if "discard" not in line] == [
+        'bridge.concurrency ($AJC_BRIDGE__CONCURRENCY): must be a whole number, not "many"',
+        'bridge.drain ($AJC_BRIDGE__DRAIN): must be a duration like "30s", "1h30m" or "7d", not "5"',
+    ]
+    assert caught.value.lines[-1].startswith("retention.discard[1] ($AJC_RETENTION__DISCARD): must be ")
+
+
+def test_what_a_flag_or_the_file_says_wrongly_is_not_blamed_on_a_variable(tmp_path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[bridge]\nconcurrency = 'many'\ndrain = 5")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"bridge.concurrency": 0}, {"AJC_BRIDGE__CONCURRENCY": "many"})
     assert caught.value.lines == [
-        'bridge.concurrency: must be a whole number, not "many"',
-        'bridge.drain: must be a duration like "30s", "1h30m" or "7d", not "5"',
+        "bridge.concurrency: must be 1 to 100000, not 0",
+        'bridge.drain: must be a duration like "30s", "1h30m" or "7d", not 5',
     ]
 
 

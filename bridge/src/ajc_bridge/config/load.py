@@ -26,7 +26,10 @@ DEFAULT_FILE = "ajc-bridge.toml"
 
 
 class ConfigError(AjcError):
-    """The configuration is wrong; `lines` has one readable line a fault, each beginning with the key's path."""
+    """The configuration is wrong; `lines` has one readable line a fault, each beginning with the key's path.
+
+    A value that came from the environment has its variable beside the path.
+    """
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -49,12 +52,14 @@ def load_config(
     """
     env = os.environ if env is None else env
     merged = _read_file(path)
-    _lay_over(merged, _from_environment(env))
-    _lay_over(merged, _nested(overrides or {}))
+    from_environment, variables = _from_environment(env)
+    from_flags = _nested(overrides or {})
+    _lay_over(merged, from_environment)
+    _lay_over(merged, from_flags)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        lines = _lines(error)
+        lines = _lines(error, {place: name for place, name in variables.items() if not _has(from_flags, place)})
         policies = merged.get("backoff")
         lines += _without(merged, error).faults(policies if isinstance(policies, dict) else ())
     else:
@@ -112,10 +117,11 @@ def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
             yield (*path, name), field
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Collect the keys set by variables; text becomes what the key's type asks for, where it can."""
+def _from_environment(env: Mapping[str, str]) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
+    """Collect the keys set by variables, and by which; text becomes what the key's type asks for, where it can."""
     known = {PREFIX + "__".join(path).upper(): (path, field) for path, field in leaves(Config)}
     found: dict[str, Any] = {}
+    variables: dict[tuple[str, ...], str] = {}
     for variable, text in env.items():
         if not variable.startswith(PREFIX) or variable in KNOWN_BESIDE:
             continue
@@ -128,7 +134,8 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
             continue
         path, field = known[variable]
         _put(found, path, _converted(text, field))
-    return found
+        variables[path] = variable
+    return found, variables
 
 
 def _converted(text: str, field: FieldInfo) -> Any:
@@ -160,6 +167,14 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
+def _has(tree: Any, path: tuple[str, ...]) -> bool:
+    for name in path:
+        if not isinstance(tree, dict) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
 def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
     """Merge in place. A server named by a later layer takes the place of one named otherwise by an earlier one."""
     for name, value in above.items():
@@ -173,9 +188,13 @@ def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[name] = value
 
 
-def _lines(error: ValidationError) -> list[str]:
-    """One line a fault, in the file's words rather than the library's."""
-    lines = [f"{_path(fault['loc'])}: {_said(fault)}" for fault in error.errors(include_url=False)]
+def _lines(error: ValidationError, variables: Mapping[tuple[str, ...], str]) -> list[str]:
+    """One line a fault, in the file's words rather than the library's; `variables` set these keys."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        place = tuple(step for step in fault["loc"] if isinstance(step, str))  # without a list's index
+        by = f" (${variables[place]})" if place in variables else ""
+        lines.append(f"{_path(fault['loc'])}{by}: {_said(fault)}")
     return list(dict.fromkeys(lines))
 
 

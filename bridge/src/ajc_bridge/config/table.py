@@ -25,7 +25,10 @@ value is one line on stderr with the key's path, and exit code 2:
 
 The environment has a variable for every key outside of `queues`, `backoff` and `exec.routes`:
 `AJC_<SECTION>__<KEY>`, so `AJC_NATS__URL=nats://nats:4222`, `AJC_NATS__TLS__CA=/etc/nats/ca.pem`,
-`AJC_RETENTION__DISCARD=complete,expired`. A variable that begins with `AJC_` and names no key is a warning.
+`AJC_RETENTION__DISCARD=complete,expired`. A variable that begins with `AJC_` and names no key is a warning; a
+value that cannot be used is told with its variable:
+
+    bridge.concurrency ($AJC_BRIDGE__CONCURRENCY): must be a whole number, not "many"
 
 Keys marked *live* take effect on SIGHUP, which reads the file again; for the others the bridge says that it must be
 restarted. A file that is wrong changes nothing.
