@@ -6,7 +6,9 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
     from ajc_bridge.cli.app import run_command_line  # noqa: PLC0415 - the child processes of `dev` import this module too
+    from ajc_bridge.cli.output import guard_streams  # noqa: PLC0415 - likewise
 
+    guard_streams()
     run_command_line()
 
 

@@ -53,7 +53,6 @@ def run_command_line() -> None:
     from ajc.errors import AjcError  # noqa: PLC0415 - what is imported costs time before the first word
     from ajc_bridge.cli import exits, output  # noqa: PLC0415
 
-    output.guard_streams()
     try:
         try:
             app(prog_name="ajc-bridge")
