@@ -185,6 +185,12 @@ async def test_a_command_that_serves_nothing_is_told_with_its_last_words() -> No
     assert "the command runs, but nobody serves conform:echo; its last words:\npermission denied" in done.err
 
 
+async def test_a_level_and_a_rule_may_be_written_in_small_letters(tmp_path: Path) -> None:
+    done = await run("conform", "--level", "l1", "--only", "exec-10", "--start", start("", tmp_path), "--json")
+    assert (done.code, done.outcomes) == (0, {"EXEC-10": "passed"}), done.err
+    assert json.loads(done.out)["level"] == "L1"
+
+
 async def test_of_much_that_a_command_writes_the_end_is_kept_and_told() -> None:
     lines = "for line in range(500_000): print(line)"
     done = await run("conform", "--only", "EXEC-10", "--start", f"{sys.executable} -c '{lines}'")
@@ -216,7 +222,7 @@ async def test_what_ended_the_command_first_is_told_and_not_what_it_said_when_st
     ("arguments", "said"),
     [
         (("conform", "--level", "L4"), "L4"),
-        (("conform", "--only", "EXEC-41"), "EXEC-1 to EXEC-40"),
+        (("conform", "--only", "EXEC-41"), "--only 'EXEC-41': must be a rule, EXEC-1 to EXEC-40"),
         (("conform", "--only", "EXEC-3"), "binds the bridge"),
         (("two words",), "task type 'two words' is not"),
         (("conform", "--prefix", "a.*"), "wildcards"),

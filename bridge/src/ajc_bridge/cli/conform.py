@@ -35,7 +35,14 @@ class _Level(StrEnum):
 def conform(
     type: Annotated[str, typer.Argument(metavar="TYPE", help="the family: TYPE:echo, TYPE:fail and so on")],  # noqa: A002
     level: Annotated[
-        _Level, typer.Option("--level", "-l", help="how much is asked; includes those before")
+        _Level,
+        typer.Option(
+            "--level",
+            "-l",
+            metavar="L0|L1|L2|L3",
+            case_sensitive=False,
+            help="how much is asked; includes those before",
+        ),
     ] = _Level.L0,
     start: Annotated[str, typer.Option(metavar="COMMAND", help="start this responder; gets NATS_URL")] = "",
     only: Annotated[list[str] | None, typer.Option(metavar="EXEC-n", help="this rule only; may be repeated")] = None,
@@ -181,12 +188,12 @@ def _check(family: str, prefix: str, only: list[str]) -> frozenset[str]:
     except ValidationError as error:
         raise InvalidValue("--prefix", prefix, str(error.errors()[0]["ctx"]["error"])) from None
     for name in only:
-        rule = BY_NAME.get(name)
+        rule = BY_NAME.get(name.upper())
         if rule is None:
-            raise InvalidValue("--only", name, f"is a rule, EXEC-1 to EXEC-{len(BY_NAME)}")
+            raise InvalidValue("--only", name, f"must be a rule, EXEC-1 to EXEC-{len(BY_NAME)}")
         if rule.level is None:
-            raise InvalidValue("--only", name, "binds the bridge, not a responder")
-    return frozenset(only)
+            raise InvalidValue("--only", name, "binds the bridge, not a responder: name a rule with a level")
+    return frozenset(name.upper() for name in only)
 
 
 def _command(start: str) -> list[str]:
