@@ -213,6 +213,12 @@ def test_retry_queues_again_and_says_why_not(cli: CommandLine, queue: str, kind:
     done = cli("task", "retry", task_id)
     assert done.code == 4
     assert "runs now" in done.err
+    assert f"it is active: wait for its end, or stop it first: ajc-bridge task cancel {task_id}" in done.err
+    settle(cli, task_id, state="expired", deadline=Instant.parse("2020-01-01T00:00:00Z"))
+    done = cli("task", "retry", task_id)
+    assert done.code == 4
+    assert "it is expired, and its deadline has passed: --deadline 1h gives it a new one" in done.err
+    cli.ok("task", "retry", task_id, "--deadline", "1h")
     both = cli("task", "retry", task_id, "nothere")
     assert both.code == 3
     assert "nothere" in both.err
@@ -235,6 +241,7 @@ def test_cancel_asks_and_stops_a_task_for_good(cli: CommandLine, queue: str, kin
     late = cli("task", "cancel", ids[2], "--yes")
     assert late.code == 4
     assert "is complete already" in late.err
+    assert f"  it is complete and stays so; ajc-bridge task rm {ids[2]} removes it\n" in late.err
     several = cli("task", "cancel", ids[2], ids[1], "--yes", "--json")
     assert several.code == 4
     assert "is complete already" in several.err
@@ -250,6 +257,22 @@ def test_rm_asks_and_removes(cli: CommandLine, queue: str, kind: str) -> None:
     cli.ok("task", "rm", *ids, "--yes")
     assert cli.ok("task", "ls", "-q", queue, "--json").json == []
     assert cli.ok("queue", "view", queue, "--json").json["messages"] == 0
+
+
+def test_rm_of_a_task_that_runs_names_its_state_and_the_ways_out(cli: CommandLine, queue: str, kind: str) -> None:
+    task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
+    settle(cli, task_id, state="active", tries=1)
+    refused = cli("task", "rm", task_id, "--yes", "--json")
+    assert refused.code == 4
+    assert refused.json["task_id"] == task_id
+    assert refused.json["hint"] == (
+        f"it is active: wait for its end, stop it (ajc-bridge task cancel {task_id}), "
+        "or remove it all the same with --force"
+    )
+    several = cli("task", "rm", "nothere", task_id, "--yes")
+    assert several.code == 4
+    assert "it is active: wait for its end" in several.err
+    cli.ok("task", "rm", task_id, "--yes", "--force")
 
 
 def test_watch_shows_events_as_they_come(cli: CommandLine, queue: str, kind: str) -> None:

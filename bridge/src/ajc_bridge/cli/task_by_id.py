@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ajc_bridge.cli.connecting import with_client
-from ajc_bridge.cli.exits import code_and_hint, tell
+from ajc_bridge.cli.exits import CONFLICT, CliError, code_and_hint, tell
 from ajc_bridge.cli.options import Context, Json, Server, Yes, optional_deadline
 from ajc_bridge.cli.output import confirm, print_json, say
 
@@ -40,6 +40,7 @@ def retry(
         task_ids,
         lambda client, one: client.retry(one, queue=queue, deadline=ends),
         "queued again",
+        _not_retried,
         as_json=as_json,
     )
 
@@ -62,7 +63,15 @@ def cancel(
       ajc-bridge task ls --queue EMAIL --state new --json | jq -r '.[].id' | xargs ajc-bridge task cancel --yes
     """
     confirm(f"Cancel {'task ' + task_ids[0] if len(task_ids) == 1 else f'{len(task_ids)} tasks'}?", yes=yes)
-    _each(server, context, task_ids, lambda client, one: client.cancel(one, reason), "cancelled", as_json=as_json)
+    _each(
+        server,
+        context,
+        task_ids,
+        lambda client, one: client.cancel(one, reason),
+        "cancelled",
+        _not_cancelled,
+        as_json=as_json,
+    )
 
 
 def rm(
@@ -80,7 +89,37 @@ def rm(
       ajc-bridge task rm 24ErgVol4ZjpoQ8FAima9R2jEHB --yes
     """
     confirm(f"Remove {'task ' + task_ids[0] if len(task_ids) == 1 else f'{len(task_ids)} tasks'} for good?", yes=yes)
-    _each(server, context, task_ids, lambda client, one: client.delete(one, force=force), "removed", as_json=as_json)
+    _each(
+        server,
+        context,
+        task_ids,
+        lambda client, one: client.delete(one, force=force),
+        "removed",
+        _not_removed,
+        as_json=as_json,
+    )
+
+
+# what to do about a task whose state forbids what was asked for
+
+
+def _not_retried(task: Task) -> str:
+    if task.final or task.state == "retry":
+        return f"it is {task.state}, and its deadline has passed: --deadline 1h gives it a new one"
+    if task.state == "active":
+        return f"it is active: wait for its end, or stop it first: ajc-bridge task cancel {task.id}"
+    return f"its state is {task.state or 'unknown'}: ajc-bridge task view {task.id}"
+
+
+def _not_cancelled(task: Task) -> str:
+    if task.final:
+        return f"it is {task.state} and stays so; ajc-bridge task rm {task.id} removes it"
+    return f"its state is {task.state or 'unknown'}: ajc-bridge task view {task.id}"
+
+
+def _not_removed(task: Task) -> str:
+    stop = f"ajc-bridge task cancel {task.id}"
+    return f"it is {task.state}: wait for its end, stop it ({stop}), or remove it all the same with --force"
 
 
 def _each(
@@ -89,11 +128,15 @@ def _each(
     task_ids: list[str],
     act: Callable[[Client, str], Awaitable[Task]],
     done: str,
+    forbidden: Callable[[Task], str],
     *,
     as_json: bool,
 ) -> None:
-    """Do the same to several tasks; one that fails is told and does not keep the others from it."""
-    from ajc.errors import AjcError, Unavailable  # noqa: PLC0415 - keeps --help quick
+    """Do the same to several tasks; one that fails is told and does not keep the others from it.
+
+    `forbidden` gives the hint for a task whose state does not allow it.
+    """
+    from ajc.errors import AjcError, Conflict, Unavailable  # noqa: PLC0415 - keeps --help quick
 
     code = 0
 
@@ -105,10 +148,13 @@ def _each(
             except Unavailable:
                 raise
             except AjcError as error:
+                told = error
+                if isinstance(error, Conflict) and error.task is not None:
+                    told = CliError(str(error), forbidden(error.task), CONFLICT, task_id=one)
                 if len(task_ids) == 1:
-                    raise
-                code = code_and_hint(error)[0]
-                tell(error, task_id=one)
+                    raise told from None
+                code = code_and_hint(told)[0]
+                tell(told, task_id=one)
             else:
                 print_json(task.encode()) if as_json else say(f"task {task.id}: {done}")
 
