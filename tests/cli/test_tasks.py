@@ -393,9 +393,13 @@ def test_with_json_an_error_is_one_document_too(cli: CommandLine, alone: Command
     assert alone("queue", "ls", "--json").json["hint"].startswith("is a nats-server running there?")
     assert cli("task", "add", kind, "{to: 1}", "--json").json["error"].startswith("the payload is no JSON")
     task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()
-    both = cli("task", "rm", "nothere", task_id, "--yes", "--json")
-    documents = [json.loads(line) for line in both.out.splitlines()]
-    assert (both.code, documents[0]["task_id"], documents[1]["id"]) == (3, "nothere", task_id)
+    for command in (("cancel", "--yes"), ("retry",), ("rm", "--yes")):  # a line for each, as docs/errors.md says
+        both = cli("task", command[0], "nothere", task_id, *command[1:], "--json")
+        documents = [json.loads(line) for line in both.out.splitlines()]
+        assert [one.get("task_id", one.get("id")) for one in documents] == ["nothere", task_id]
+        assert (both.code, "error" in documents[0], documents[1]["type"]) == (3, True, kind)
+        one = cli("task", command[0], "nothere", *command[1:], "--json")
+        assert (one.code, one.json) == (3, documents[0])
 
 
 def test_one_try_is_not_tries() -> None:

@@ -122,7 +122,9 @@ HEAD: Final = """# Errors and exit codes
 
 Every command writes errors to stderr, what happened first and then what to do. With `--json` stdout gets one document
 besides: `{"error": ..., "hint": ...}`, with `task_id` where one task is meant; of a task that was waited for and ended
-badly, the task as it is stored. Options that cannot be parsed are told on stderr only. Every command ends with
+badly, the task as it is stored. `task retry`, `task cancel` and `task rm` write a line for each task that they are
+given, one document each: the task, or its error with `task_id`. Options that cannot be parsed are told on stderr only.
+Every command ends with
 
 | Code | Meaning |
 | --- | --- |

@@ -151,8 +151,6 @@ def _each(
                 told = error
                 if isinstance(error, Conflict) and error.task is not None:
                     told = CliError(str(error), forbidden(error.task), CONFLICT, task_id=one)
-                if len(task_ids) == 1:
-                    raise told from None
                 code = code_and_hint(told)[0]
                 tell(told, task_id=one)
             else:
