@@ -12,6 +12,7 @@ from ajc_bridge.cli.connecting import with_client
 from ajc_bridge.cli.exits import USAGE, CliError
 from ajc_bridge.cli.options import Context, Json, Server
 from ajc_bridge.cli.output import print_fields, print_json, print_table, say
+from ajc_bridge.cli.task_text import first_line
 
 if TYPE_CHECKING:
     from ajc.client import Client
@@ -50,6 +51,8 @@ def ls(
     Examples:
       ajc-bridge dlq ls
       ajc-bridge dlq ls --queue EMAIL --reason tries --json
+
+    A narrow terminal gets fewer columns; --json has all.
     """
     if reason is not None and reason not in REASONS:
         raise CliError(f"there is no reason {reason!r}", f"the reasons are {', '.join(REASONS)}", USAGE)
@@ -68,10 +71,16 @@ def ls(
         print_json([_document(letter) for letter in letters])
         return
     rows = [
-        (one.task_id, one.queue, one.type, one.reason, one.tries, one.time.to_datetime(), one.error[:100])
+        (one.task_id, one.queue, one.type, one.reason, one.tries, one.time.to_datetime(), first_line(one.error))
         for one in letters
     ]
-    print_table(("ID", "QUEUE", "TYPE", "REASON", "TRIES", "TIME", "ERROR"), rows, empty="no dead letters")
+    print_table(
+        ("ID", "QUEUE", "TYPE", "REASON", "TRIES", "TIME", "ERROR"),
+        rows,
+        empty="no dead letters",
+        cut="ERROR",
+        dispensable=("TIME", "TRIES", "QUEUE", "ERROR"),
+    )
     if limit and len(letters) == limit:
         say(f"there may be more than these {limit}: --limit 0 lists all")
 

@@ -27,7 +27,7 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
 
     Responders are found as NATS services; one that is a plain subscriber is not. Requests, errors and the mean time are
     counted since each instance started. Waiting tasks are looked for in queues of up to 2,048 items whole, in longer
-    ones in a sample.
+    ones in a sample. A narrow terminal gets fewer columns; --json has all.
 
     \b
     Examples:
@@ -45,7 +45,12 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
         print_json(overview)
         return
     columns = ("TYPE", "SERVED", "WAITING", "INSTANCES", "CAPACITY", "VERSIONS", "REQUESTS", "ERRORS", "MEAN MS")
-    print_table(columns, map(_row, overview.types), empty="no responder says what it serves, and no tasks wait")
+    print_table(
+        columns,
+        map(_row, overview.types),
+        empty="no responder says what it serves, and no tasks wait",
+        dispensable=("VERSIONS", "MEAN MS", "ERRORS", "REQUESTS", "CAPACITY"),
+    )
     if overview.unseen:
         say(f"waiting tasks were not looked at: {overview.unseen}")
     elif not overview.whole:
@@ -103,7 +108,8 @@ def ping(
     rows = [
         (one.service, one.id, one.version, one.capacity, one.subject, f"{one.answered * 1000:.1f}") for one in found
     ]
-    print_table(("SERVICE", "ID", "VERSION", "CAPACITY", "SUBJECT", "ANSWERED MS"), rows, empty="")
+    columns = ("SERVICE", "ID", "VERSION", "CAPACITY", "SUBJECT", "ANSWERED MS")
+    print_table(columns, rows, empty="", dispensable=("CAPACITY", "VERSION", "SERVICE"))
 
 
 def _document(one: FoundEndpoint) -> dict[str, Any]:

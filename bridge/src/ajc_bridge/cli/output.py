@@ -14,6 +14,9 @@ from ajc_bridge.cli.exits import USAGE, CliError
 
 MISSING = "-"
 _STDOUT: Final = 1
+_GAP: Final = 2
+_LEAST_CUT: Final = 16
+"""Cells of a text that is cut: fewer say nothing."""
 
 
 def print_json(value: Any) -> None:
@@ -30,9 +33,21 @@ def print_json_list(values: Iterable[bytes]) -> None:
     print_json(b"[" + b",".join(values) + b"]")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print rows under their columns; `empty` (on stderr) when there are none."""
-    from rich.console import Console  # noqa: PLC0415 - only when a table is printed
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    empty: str,
+    cut: str = "",
+    dispensable: Sequence[str] = (),
+) -> None:
+    """Print rows under their columns; `empty` (on stderr) when there are none.
+
+    No cell is broken: what is copied from a table must be whole. On a terminal that is too narrow the text of the
+    column `cut` is cut, and the `dispensable` columns are left out, the first of them first.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - only when a table is printed
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -40,13 +55,39 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     if not shown:
         say(empty)
         return
+    widths = {name: max(map(cell_len, (name, *(row[at] for row in shown)))) for at, name in enumerate(columns)}
+    if sys.stdout.isatty():
+        widths = _fitting(widths, Console().width, cut, dispensable)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        numbers = all(row[index].lstrip("-").isdecimal() for row in shown)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=index == 0)
+    kept = [at for at, name in enumerate(columns) if name in widths]
+    for at in kept:
+        numbers = all(row[at].lstrip("-").isdecimal() for row in shown)
+        table.add_column(
+            columns[at],
+            justify="right" if numbers else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            width=widths[columns[at]],
+        )
     for row in shown:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=not sys.stdout.isatty()).print(table)
+        table.add_row(*(Text(row[at]) for at in kept))
+    # as wide as it is: on a terminal that is narrower still, the terminal goes on below
+    Console(width=sum(widths.values()) + _GAP * len(widths), soft_wrap=True).print(table)
+
+
+def _fitting(widths: dict[str, int], room: int, cut: str, dispensable: Sequence[str]) -> dict[str, int]:
+    """Return the columns that fit into `room` cells, and how wide each is; those that must be there may need more."""
+    widths = dict(widths)
+    least = min(widths[cut], _LEAST_CUT) if cut else 0
+    for name in (*dispensable, ""):
+        beside = sum(width + _GAP for column, width in widths.items() if column != cut)
+        if cut in widths and beside + least <= room:
+            widths[cut] = min(widths[cut], room - beside)
+            return widths
+        if cut not in widths and beside - _GAP <= room:
+            return widths
+        widths.pop(name, None)
+    return widths
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

@@ -130,7 +130,7 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
             for i, waiting in infos
         ]
         columns = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "STRANDED", "PRIORITY", "CONCURRENT", "TRIES", "RUN TIME")
-        print_table(columns, rows, empty="no queues")
+        print_table(columns, rows, empty="no queues", dispensable=("PRIORITY", "RUN TIME", "CONCURRENT", "TRIES"))
     for line in troubles:
         say(line)
 

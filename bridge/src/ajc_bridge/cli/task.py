@@ -145,6 +145,8 @@ def ls(
       ajc-bridge task ls --state retry --state expired
       ajc-bridge task ls --queue EMAIL --limit 20 --json
       ajc-bridge task ls --state new --oldest-first
+
+    A narrow terminal gets fewer columns; --json has all.
     """
     states = _states(state or [])
 
@@ -176,7 +178,13 @@ def ls(
         (one.id, one.queue, one.type, one.state or '""', one.tries, when(one.created), first_line(one.last_err))
         for one in tasks
     ]
-    print_table(("ID", "QUEUE", "TYPE", "STATE", "TRIES", "CREATED", "LAST ERROR"), rows, empty="no tasks")
+    print_table(
+        ("ID", "QUEUE", "TYPE", "STATE", "TRIES", "CREATED", "LAST ERROR"),
+        rows,
+        empty="no tasks",
+        cut="LAST ERROR",
+        dispensable=("CREATED", "TRIES", "QUEUE", "LAST ERROR"),
+    )
     if more:
         say(f"... and more than these {limit}: --limit 0 lists all")
 
