@@ -142,7 +142,7 @@ def test_a_type_that_nobody_serves_is_told(own_server, tmp_path) -> None:
         cli.end()
     (told_of,) = [one for one in document["findings"] if "email:nwe" in one["text"]]
     assert told_of["verdict"] == "note"
-    assert told_of["text"] == "nobody serves the type email:nwe, and tasks of it wait"
+    assert told_of["text"] == "nobody served the type email:nwe when a bridge asked last, and tasks of it wait"
     assert "`ajc-bridge handlers ls`" in told_of["mend"]
 
 

@@ -128,7 +128,7 @@ def _say_what_to_try(url: str, folder: Path, file: str | None, queues: list[str]
 
     say(f"nats-server at {url}, data in {folder}, configuration: {file or 'none'}")
     if not ready:
-        say("the bridge does not serve all of its queues yet: its log says why")
+        say("not all queues are served yet: see the log above")
     # a bridge whose configuration names queues serves no other
     named = "" if not queues or DEFAULT_QUEUE in queues else f" --queue {queues[0]}"
     say("try it: a command that answers tasks of the type hello, and, in another terminal, such a task")

@@ -271,7 +271,7 @@ async def _responders(connection: Connection) -> list[Finding]:
         found.append(Finding("note", "responders", text))
     for one in overview.types:
         if one.served == "no":  # a bridge asked, and nobody was there: no responder without discovery either
-            text = f"nobody serves the type {one.type}, and tasks of it wait"
+            text = f"nobody served the type {one.type} when a bridge asked last, and tasks of it wait"
             mend = "start a responder for it, or is the type misspelt? `ajc-bridge handlers ls` shows all types"
             found.append(Finding("note", "responders", text, mend))
     return found
