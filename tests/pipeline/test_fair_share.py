@@ -364,3 +364,42 @@ async def test_over_time_busy_slots_go_by_weight(weights: tuple[int, ...], total
     every = sum(seen.values())
     for name, weight in zip(names, weights, strict=True):
         assert seen[name] / every == pytest.approx(weight / sum(weights), rel=0.15)
+
+
+@pytest.mark.parametrize(("total", "least"), [(1, 0.3), (2, 0.45), (5, 0.75), (20, 0.75), (100, 0.75)])
+async def test_a_queue_with_items_has_most_slots_though_hundreds_look_in(total: int, least: float) -> None:
+    """A look takes two milliseconds here, and each idle queue looks again a tenth of a second after its last one."""
+    idle = [f"idle{number}" for number in range(300)]
+    share = make(total, busy=(10, 0), **dict.fromkeys(idle, (10, 0)))
+    looks = dict.fromkeys(idle, 0)
+    done = 0
+
+    async def look_in(name: str) -> None:
+        while True:
+            grant = await share.acquire(name, hungry=False)
+            looks[name] += 1
+            await asyncio.sleep(0.002)
+            share.release(name, grant.slots)
+            await asyncio.sleep(0.1)
+
+    async def work() -> None:
+        nonlocal done
+        await asyncio.sleep(0.005)
+        share.finish("busy")
+        done += 1
+
+    async def take() -> None:
+        while True:
+            grant = await share.acquire("busy", hungry=True)
+            for _ in range(grant.slots):
+                share.start("busy")
+                running.add(asyncio.ensure_future(work()))
+
+    running: set[asyncio.Future[None]] = set()
+    running.update(asyncio.ensure_future(one) for one in (take(), *(look_in(name) for name in idle)))
+    await asyncio.sleep(5)
+    assert done >= least * 5 * total / 0.005
+    assert min(looks.values()) >= 2
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

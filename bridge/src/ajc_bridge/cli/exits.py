@@ -32,6 +32,7 @@ EXITS: Final[tuple[tuple[type[errors.AjcError], int, str], ...]] = (
     (errors.QueueFull, CONFLICT, "enqueue again later, or let the queue hold more (max_entries)"),
     (errors.SignatureError, FAILED, ""),
     (errors.NoResponders, NO_CONNECTION, ""),
+    (errors.NotPermitted, FAILED, "use a --context whose user may: docs/operations.md lists the rights of each role"),
     (
         errors.Closed,  # a server answered: that one runs there is no question
         NO_CONNECTION,

@@ -22,6 +22,8 @@ from ajc_bridge.pipeline.turns import plan_turns, slots_in_turns, take_turns
 from ajc_bridge.ports import Journal
 
 IDLE_WAIT_SECONDS: Final = 5.0
+_SLOTS_PER_LOOK: Final = 4
+"""One slot in so many is for queues that look whether they have items, while others are known to have some."""
 _TURN_SECONDS: Final = 0.05
 """So long at most slots are kept back until they are worth a turn: then they are shared out as everywhere else."""
 
@@ -55,6 +57,7 @@ class FairShare:
         self._turn: asyncio.TimerHandle | None = None
         self._last_turn = 0.0
         self._overdue = False
+        self._look_next = False
 
     def add(self, name: str, weight: int, limit: int) -> None:
         """Let a queue take part, again if it had left."""
@@ -194,6 +197,25 @@ class FairShare:
             elif lane.used == 0:
                 lane.passed += granted
 
+    def _without_looks(self, wanting: list[_Lane], free: int) -> list[_Lane]:
+        """Leave out idle queues that would look in beyond their part of the slots while others have items.
+
+        Each look is short, but hundreds of queues that look in all the time would leave those with items next to none.
+        Who has waited longest for its look comes first.
+        """
+        idle = [lane for lane in wanting if not lane.hungry]
+        if not idle or len(idle) == len(wanting):
+            return wanting
+        most = max(1, self._total // _SLOTS_PER_LOOK)
+        most -= sum(1 for lane in self._lanes.values() if not lane.hungry and lane.used > lane.busy)
+        if self._total < _SLOTS_PER_LOOK and free == 1:  # the one slot goes to either in turn
+            self._look_next = not self._look_next
+            most = min(most, int(self._look_next))
+        if most >= len(idle):
+            return wanting
+        idle.sort(key=lambda lane: lane.passed, reverse=True)
+        return [lane for lane in wanting if lane.hungry] + idle[: max(0, most)]
+
     def _plan(self, asking: list[_Lane]) -> tuple[int, bool]:
         """Say in `planned` what each asker gets; return what is left free, and whether anybody wants more than that."""
         wanting = []
@@ -208,6 +230,7 @@ class FairShare:
             lane.due = self._total
             lane.planned = min(free, lane.room if lane.hungry else 1)
             return free - lane.planned, lane.hungry
+        wanting = self._without_looks(wanting, free)
         weights = sum(lane.weight for lane in wanting)
         for lane in wanting:
             lane.due = self._total * lane.weight // weights
