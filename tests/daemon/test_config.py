@@ -135,6 +135,10 @@ level = "debug"
         ("[bridge]\ncreate = 'no'", 'bridge.create: must be true or false, not "no"'),
         ("[bridge]\nname = 'a.b'", 'bridge.name: a bridge\'s name must match [A-Za-z0-9_-]{1,128}, not "a.b"'),
         (
+            "[exec]\nprefix = 'CHORIA_AJ.Q.EMAIL'",
+            "exec.prefix: must not be under CHORIA_AJ.Q, which is not for requests: something else answers there",
+        ),
+        (
             "[exec]\nprefix = 'a.*'",
             'exec.prefix: must be dot-separated tokens without blanks, $ and wildcards, not "a.*"',
         ),

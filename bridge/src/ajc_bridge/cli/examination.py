@@ -11,7 +11,7 @@ import msgspec
 
 from ajc.connection import Connection
 from ajc.duration import format_duration
-from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, RequestTimeout, StoreError
+from ajc.errors import AjcError, MalformedInstant, NoResponders, NotFound, NotPermitted, RequestTimeout, StoreError
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
 from ajc.subjects import (
@@ -56,9 +56,13 @@ async def examine(connection: Connection) -> list[Finding]:
     findings = [_version(str(connection.server_version))]
     try:
         account = await connection.api("INFO")
+    except NotPermitted as error:
+        mend = "give this user the right to publish to $JS.API.INFO: a bridge does not need it"
+        findings.append(Finding("note", "JetStream", str(error), mend))
     except (NoResponders, RequestTimeout, StoreError) as error:
         return [*findings, Finding("wrong", "JetStream", str(error), ENABLE_JETSTREAM)]
-    findings += _account(account)
+    else:
+        findings += _account(account)
     findings += await _stores(connection)
     findings += await _queues(connection)
     findings += await _rights(connection)
@@ -135,7 +139,7 @@ async def _stream(connection: Connection, name: str, what: str, findings: list[F
         return await connection.api(f"STREAM.INFO.{name}")
     except NotFound:
         findings.append(Finding("note", what, f"there is no stream {name} yet", "`ajc-bridge run` makes it"))
-    except RequestTimeout:
+    except (RequestTimeout, NotPermitted):
         text = f"no answer about {name}"
         findings.append(
             Finding("wrong", what, text, f"give this user the right to publish to $JS.API.STREAM.INFO.{name}")
@@ -239,7 +243,7 @@ async def _rights(connection: Connection) -> list[Finding]:
     async def write(what: str, subject: str) -> Finding | None:
         try:
             await connection.stored(subject, b"", headers=refused, timeout=PROBE_SECONDS)
-        except RequestTimeout:
+        except (RequestTimeout, NotPermitted):
             mend = f"a bridge needs the right to publish to {subject.replace(PROBE, '*')}"
             return Finding("note", "rights", f"this user may not {what}", mend)
         except AjcError:
@@ -249,7 +253,7 @@ async def _rights(connection: Connection) -> list[Finding]:
     async def request() -> Finding | None:
         try:
             await connection.request(exec_subject(EXEC_PREFIX, PROBE), timeout=PROBE_SECONDS)
-        except RequestTimeout:
+        except (RequestTimeout, NotPermitted):
             text = f"no answer on {EXEC_PREFIX}.*: this user may not ask responders, or something else listens there"
             return Finding("note", "rights", text, f"a bridge needs the right to publish to {EXEC_PREFIX}.*")
         except AjcError:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ajc.connection import Connection
-from ajc.errors import NoResponders, NotFound, RequestTimeout, StoreError
+from ajc.errors import NoResponders, NotFound, NotPermitted, RequestTimeout, StoreError
 from ajc.stored_queue import read_queue_info
 from ajc.subjects import CONSUMER, DELAY_STREAM, fired_of, is_queue, queue_stream, schedules_of
 from ajc.task import Task
@@ -36,7 +36,7 @@ async def _count(connection: Connection, every: str) -> int | None:
         info = await connection.api(f"STREAM.INFO.{DELAY_STREAM}", query, timeout=LOOK_SECONDS)
     except NotFound:
         return 0
-    except (RequestTimeout, NoResponders, StoreError):  # no right to look is no reason to show nothing
+    except (RequestTimeout, NotPermitted, NoResponders, StoreError):  # no right to look is no reason to show nothing
         return None
     return int(info.get("total") or 0)
 
@@ -55,7 +55,13 @@ async def _queue_tries(connection: Connection, queue: str) -> int:
     try:
         info = await connection.api(f"STREAM.INFO.{stream}", timeout=LOOK_SECONDS)
         consumer = await connection.api(f"CONSUMER.INFO.{stream}.{CONSUMER}", timeout=LOOK_SECONDS)
-    except (NotFound, RequestTimeout, NoResponders, StoreError):  # no right to look is no reason to show nothing
+    except (
+        NotFound,
+        NotPermitted,
+        RequestTimeout,
+        NoResponders,
+        StoreError,
+    ):  # no right to look is no reason to show nothing
         return 0
     return read_queue_info(info, consumer).max_tries
 

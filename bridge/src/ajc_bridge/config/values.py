@@ -86,10 +86,25 @@ def _named(what: str, grammar: str, fits: Callable[[str], bool]) -> AfterValidat
     return AfterValidator(check)
 
 
+_TAKEN = (
+    "CHORIA_AJ.T",
+    "CHORIA_AJ.Q",
+    "CHORIA_AJ.D",
+    "CHORIA_AJ.DLQ",
+    "CHORIA_AJ.E",
+    "ajc.cancel",
+    "ajc.beat",
+    "_INBOX",
+)
+
+
 def _subject_prefix(value: str) -> str:
     tokens = value.split(".")
     if not all(token and token.isascii() and token.isprintable() and not set(token) & set("*> $") for token in tokens):
         raise ValueError(f"must be dot-separated tokens without blanks, $ and wildcards, not {shown(value)}")
+    for taken in _TAKEN:
+        if f"{value}.".startswith(f"{taken}."):
+            raise ValueError(f"must not be under {taken}, which is not for requests: something else answers there")
     return value
 
 
