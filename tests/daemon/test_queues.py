@@ -134,6 +134,25 @@ async def test_a_wrong_file_is_told_and_the_old_one_stays(own_server, make_bridg
 
 
 @row("SIGHUP applies what can change while running, and says what cannot")
+async def test_what_one_queue_cannot_take_leaves_all_as_they_were(own_server, make_bridge, kind):
+    queues = "[queues.A]\nmax_tries = {}\n[queues.B]\nstorage = '{}'\n[dlq]\nmax_entries = {}"
+    bridge = await make_bridge(own_server.url, queues.format(5, "file", 1000)).ready()
+    bridge.write(queues.format(1, "memory", 10))
+    bridge.signal(SIGHUP)
+    line = await bridge.log("config.refused")
+    assert "storage" in line["lines"][0]
+    async with world_of(own_server.url, bridge) as world:
+        assert (await world.info("CHORIA_AJ_Q_A"))["config"]["metadata"]["ajc.max_tries"] == "5"
+        assert (await world.info("CHORIA_AJ_DLQ"))["config"]["max_msgs"] == 1000
+    bridge.write(queues.format(1, "file", 10))
+    bridge.signal(SIGHUP)
+    await bridge.log("config.applied")
+    async with world_of(own_server.url, bridge) as world:
+        assert (await world.info("CHORIA_AJ_Q_A"))["config"]["metadata"]["ajc.max_tries"] == "1"
+        assert (await world.info("CHORIA_AJ_DLQ"))["config"]["max_msgs"] == 10
+
+
+@row("SIGHUP applies what can change while running, and says what cannot")
 async def test_a_setting_that_the_queue_cannot_take_leaves_everything_as_it_was(own_server, make_bridge, kind):
     bridge = await make_bridge(own_server.url, '[queues.Q]\nstorage = "file"\npriority = 20').ready()
     bridge.write('[queues.Q]\nstorage = "memory"\npriority = 30')

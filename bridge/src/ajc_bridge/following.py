@@ -64,10 +64,11 @@ class Following:
         refused = restart_needed(old, config)
         changed = [key for key in changed_keys(old, config) if key not in refused]
         config = _what_can_change(old, config)
+        await serving.apply(config)
+        # last: smaller limits remove dead letters for good, and what is refused before must not have done that
         _, changes = await prepare_stores(connection, config)
         for change in changes:
             self._journal.note(QueueConfigured("", change.field, change.before, change.after))
-        await serving.apply(config)
         if config.log.level != old.log.level:
             self._logs.level = config.log.level
             self._journal.rewire()

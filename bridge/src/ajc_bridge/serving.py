@@ -14,11 +14,12 @@ from ajc.errors import AjcError, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.queue import QueueInfo
 from ajc.stored_queue import Change
 from ajc.subjects import is_queue
+from ajc.topology import possible_changes
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.due_items import DueItems
-from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
+from ajc_bridge.jetstream.queues import bind_queue, make_policy, make_queue, prepare_stores, served_names
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.tidying import Tidying
 from ajc_bridge.pipeline.cancellations import Cancellations
@@ -30,8 +31,7 @@ from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
 LOOK_SECONDS: Final = 10.0
-LOOK_AGAIN_SECONDS: Final = 2.0
-"""While a queue that is served does not answer."""
+LOOK_AGAIN_SECONDS: Final = 2.0  # while a queue that is served does not answer
 
 
 class Serving:
@@ -60,8 +60,7 @@ class Serving:
         self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
         self._tidying = Tidying(connection, ports.journal, self._infos)
         due_items = DueItems(connection, ports.journal, self._infos, may_put=config.bridge.create)
-        self.upkeep = (self._tidying.run, due_items.run)
-        """What looks after the queues that are served, each until cancelled."""
+        self.upkeep = (self._tidying.run, due_items.run)  # what looks after the queues, each until cancelled
 
     @property
     def begun(self) -> bool:
@@ -269,6 +268,8 @@ class Serving:
         Raises `InvalidValue` for a setting that a queue cannot take, and `Unavailable`: then the old one stays.
         """
         async with self._looking:
+            for name, served in self._served.items():  # what one cannot take is found before another is changed
+                possible_changes(served.info, make_queue(name, config.queues.get(name)))
             old, self.config = self.config, config
             try:
                 for served in list(self._served.values()):

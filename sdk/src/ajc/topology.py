@@ -96,12 +96,7 @@ async def apply_queue(connection: Connection, queue: Queue) -> tuple[QueueInfo, 
     Raises `InvalidValue` for a setting that cannot change (storage), `NotFound`, `StoreError` and `Unavailable`.
     """
     before = await read_queue(connection, queue.name)
-    changes = differences(before, queue)
-    for change in changes:
-        if change.field == "storage":
-            raise InvalidValue(
-                "storage", change.after, f"queue {queue.name} has {change.before}, and that cannot change"
-            )
+    changes = possible_changes(before, queue)
     if not changes:
         return before, ()
     stream = with_queue_settings(before.stream_config, queue)
@@ -113,6 +108,17 @@ async def apply_queue(connection: Connection, queue: Queue) -> tuple[QueueInfo, 
     if consumer != before.consumer_config:
         await _put_consumer(connection, stream["name"], consumer, "update")
     return await read_queue(connection, queue.name), changes
+
+
+def possible_changes(before: QueueInfo, queue: Queue) -> tuple[Change, ...]:
+    """Return what `apply_queue` would change. Raises `InvalidValue` for a setting that cannot change (storage)."""
+    changes = differences(before, queue)
+    for change in changes:
+        if change.field == "storage":
+            raise InvalidValue(
+                "storage", change.after, f"queue {queue.name} has {change.before}, and that cannot change"
+            )
+    return changes
 
 
 async def read_queue(connection: Connection, name: str) -> QueueInfo:
