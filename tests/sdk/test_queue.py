@@ -39,7 +39,10 @@ def test_names_outside_the_grammar(name: str) -> None:
         ("max_run_time", float("nan")),
         ("max_run_time", float("inf")),
         ("max_run_time", 1e300),
+        ("max_run_time", 0.099),
         ("lease", 0),
+        ("lease", 0.001),
+        ("lease", timedelta(milliseconds=99)),
         ("max_concurrent", 0),
         ("max_concurrent", -2),
         ("max_entries", -1),
@@ -59,6 +62,21 @@ def test_values_that_cannot_be(field: str, value: Any) -> None:
         Queue("Q", **{field: value})
     assert isinstance(refused.value, InvalidValue)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted"),
+    [
+        ("max_run_time", "must be at least 100ms"),
+        ("lease", "must be at least 100ms"),
+        ("max_age", "must be 0s or at least 100ms"),
+    ],
+)
+def test_the_shortest_duration_is_that_of_the_configuration_file(field: str, accepted: str) -> None:
+    assert getattr(Queue("Q", **{field: 0.1}), field) == timedelta(milliseconds=100)
+    with pytest.raises(InvalidValue) as refused:
+        Queue("Q", **{field: timedelta(milliseconds=1)})
+    assert refused.value.reason == accepted
 
 
 def test_a_lease_is_not_longer_than_the_run_time() -> None:

@@ -179,13 +179,22 @@ def test_the_servers_own_cap_is_no_difference_once_the_setting_is_made() -> None
     assert differences(applied, Queue("Q", max_tries=10)) == ()
 
 
+def test_a_queue_is_read_whose_times_are_shorter_than_any_that_can_be_asked_for() -> None:
+    made, there = queue_stream_config(Queue("Q")), queue_consumer_config(Queue("Q"))
+    made["metadata"]["ajc.max_run_time"] = "2ms"
+    info = read_queue_info({"config": made}, {"config": there | {"ack_wait": SECOND // 1000}})
+    assert (info.lease_ns, info.max_run_time_ns) == (SECOND // 1000, SECOND // 500)
+    changes = differences(info, Queue("Q", lease=1))
+    assert [(change.field, change.before, change.after) for change in changes] == [("lease", "1ms", "1s")]
+
+
 @given(
     st.builds(
         Queue,
         st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True),
         max_tries=st.none() | st.integers(0, 2**31 - 1),
         max_run_time=st.none() | st.timedeltas(timedelta(seconds=30), timedelta(days=300)),
-        lease=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(seconds=30)),
+        lease=st.none() | st.timedeltas(timedelta(milliseconds=100), timedelta(seconds=30)),
         max_concurrent=st.none() | st.just(-1) | st.integers(1, 2**31 - 1),
         max_entries=st.none() | st.integers(0, 2**63 - 1),
         when_full=st.none() | st.sampled_from(["reject", "discard_old"]),

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ajc.duration import LONGEST, format_duration
 from ajc.errors import InvalidValue
 from ajc.subjects import check_queue
 
@@ -24,8 +25,12 @@ DEFAULT_PRIORITY: Final = 10
 DEFAULT_BACKOFF: Final = "default"
 MAX_PRIORITY: Final = 100
 
+MIN_DURATION: Final = NANOSECONDS // 10
+"""The shortest lease, run time and age. JetStream takes no shorter age, and a lease that is over before its bridge can
+renew it is lost again and again: the task runs many times at once, and each loss costs it a try.
+"""
+
 _MAX_INT: Final = 2**63 - 1
-_MIN_AGE: Final = NANOSECONDS // 10
 _MAX_BACKOFF_NAME: Final = 128
 _MAX_REPLICAS: Final = 5
 
@@ -36,7 +41,7 @@ Duration = timedelta | float
 class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a queue shall be like. None (not given) means: the default when it is made, else what is there already.
 
-    Durations are `timedelta`s or seconds, and become `timedelta`s.
+    Durations are `timedelta`s or seconds, 100 ms at least, and become `timedelta`s.
 
     - `max_tries`: no task of the queue is tried more often, 0 for no limit (default 0).
     - `max_run_time`: how long one attempt may last (default 1 h).
@@ -76,13 +81,10 @@ class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
         _check_int("max_concurrent", self.max_concurrent, -1, 2**31 - 1)
         if self.max_concurrent == 0:
             raise InvalidValue("max_concurrent", 0, "at least 1, or -1 for no limit")
-        for field, lowest in (("max_run_time", 1), ("lease", 1), ("max_age", 0)):
+        for field in ("max_run_time", "lease", "max_age"):
             value = getattr(self, field)
             if value is not None:
-                msgspec.structs.force_setattr(self, field, _duration(field, value, lowest))
-        age = nanoseconds(self.max_age)
-        if age is not None and 0 < age < _MIN_AGE:
-            raise InvalidValue("max_age", self.max_age, "at least 0.1 s, or 0 for no limit")
+                msgspec.structs.force_setattr(self, field, _duration(field, value, zero=field == "max_age"))
         if self.max_run_time is not None and self.lease is not None and self.lease_ns > self.max_run_time_ns:  # type: ignore[operator]  # both are given
             raise InvalidValue("lease", self.lease, "not longer than max_run_time")
         if self.when_full not in (None, "reject", "discard_old"):
@@ -169,15 +171,19 @@ def nanoseconds(duration: Duration | None) -> int | None:
     return round(duration * NANOSECONDS)
 
 
-def _duration(field: str, value: object, lowest: int) -> timedelta:
+def _duration(field: str, value: object, *, zero: bool) -> timedelta:
     if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
-        raise InvalidValue(field, value, "is a timedelta or seconds")
+        raise InvalidValue(field, value, "must be a timedelta or seconds")
     try:
         duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (OverflowError, ValueError):
-        raise InvalidValue(field, value, "is no usable time") from None
-    if not lowest <= (nanoseconds(duration) or 0) <= _MAX_INT:
-        raise InvalidValue(field, value, "is above 0" if lowest else "is not below 0")
+        raise InvalidValue(field, value, "must be a timedelta or seconds, 292 years at most") from None
+    length = nanoseconds(duration) or 0
+    if length > LONGEST:
+        raise InvalidValue(field, duration, "must not be longer than 292 years")
+    if length < MIN_DURATION and not (zero and length == 0):
+        shortest = format_duration(MIN_DURATION)
+        raise InvalidValue(field, duration, f"must be {'0s or ' if zero else ''}at least {shortest}")
     return duration
 
 

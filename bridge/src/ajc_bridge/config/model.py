@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ajc.queue import MIN_DURATION
 from ajc_bridge.config.values import (
     SECOND,
     BridgeName,
@@ -26,7 +27,6 @@ from ajc_bridge.config.values import (
 
 FinalState = Literal["complete", "expired", "terminated", "unreachable", "queue_error"]
 GO_POLICIES = ("default", "1m", "10m", "1h")
-SHORTEST = SECOND // 10
 
 
 def setting(default: Any, description: str, *, reload: bool = False, example: str = "", secret: bool = False) -> Any:
@@ -124,10 +124,10 @@ class QueueConfig(Section):
         example="10",
     )
     max_tries: Count | None = setting(None, "tries a task has at most; 0: as the task says", reload=True, example="5")
-    max_run_time: Annotated[Duration, at_least(SHORTEST)] | None = setting(
+    max_run_time: Annotated[Duration, at_least(MIN_DURATION)] | None = setting(
         None, "time an attempt may take", reload=True, example='"10m"'
     )
-    lease: Annotated[Duration, at_least(SHORTEST)] | None = setting(
+    lease: Annotated[Duration, at_least(MIN_DURATION)] | None = setting(
         None,
         "after this long without a sign of its bridge a task runs elsewhere; 30s or the run time",
         reload=True,
@@ -140,7 +140,7 @@ class QueueConfig(Section):
     when_full: Literal["reject", "discard_old"] | None = setting(
         None, "what a full queue does with the next task", reload=True, example='"reject"'
     )
-    max_age: Annotated[Duration, nothing_or_at_least(SHORTEST)] | None = setting(
+    max_age: Annotated[Duration, nothing_or_at_least(MIN_DURATION)] | None = setting(
         None, "items older than this are removed, 100ms or more; 0s: never", reload=True, example='"7d"'
     )
     backoff: PolicyName | None = setting(
@@ -212,7 +212,7 @@ class RetentionConfig(Section):
 class DlqConfig(Section):
     """The stream of dead letters."""
 
-    max_age: Annotated[Duration, nothing_or_at_least(SHORTEST)] = setting(
+    max_age: Annotated[Duration, nothing_or_at_least(MIN_DURATION)] = setting(
         30 * 86_400 * SECOND, "dead letters older than this are removed, 100ms or more; 0s: never", reload=True
     )
     max_entries: Count = setting(100_000, "dead letters kept, the newest; 0: no limit", reload=True)
