@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sdk_world import unique
+from sdk_world import item_of, unique
 
 import ajc
 from ajc.connection import Connection
 from ajc.context import resolve
+from ajc.task_records import save_task
 
 CONFIG = """
 authorization {
@@ -73,3 +74,33 @@ async def test_an_enqueue_without_the_right_to_its_queue_says_so_in_the_record(m
         assert task.state == "queue_error"
         assert "no permission to publish on CHORIA_AJ.Q.MAY_NOT.two" in task.last_err
         assert (await client.enqueue("email:new", id="three", queue="MAY")).state == "new"
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_repeated_enqueue_without_the_right_to_the_queue_leaves_the_queued_task(
+    make_server: Any, same: bool
+) -> None:
+    server = await served(make_server)
+    task = ajc.new_task("email:new", id="four", queue="MAY_NOT")
+    async with ajc.connect(url(server, "admin:a")) as admin:
+        assert [found async for found in admin.enqueue_many([task])] == [task]
+        async with ajc.connect(url(server, "some:s")) as client:
+            repeated = task if same else ajc.new_task("email:new", id="four", queue="MAY_NOT")
+            with pytest.raises(ajc.NotPermitted, match=r"CHORIA_AJ\.Q\.MAY_NOT\.four"):
+                _ = [found async for found in client.enqueue_many([repeated])]
+        assert await admin.load("four") == task
+        assert await item_of(admin, "MAY_NOT", "four")
+
+
+async def test_a_repeated_enqueue_that_may_not_look_into_a_full_queue_leaves_the_queued_task(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "admin:a")) as admin:
+        await admin.delete_queue("MAY")
+        await admin.ensure_queue(ajc.Queue("MAY", max_entries=1))
+        await admin.enqueue("email:new", id="other", queue="MAY")
+        task = ajc.new_task("email:new", id="five", queue="MAY")  # new still: nobody served it, and it waits elsewhere
+        await save_task(admin.connection, task, 0)
+        async with ajc.connect(url(server, "some:s")) as client:
+            with pytest.raises(ajc.NotPermitted, match=r"STREAM\.MSG\.GET\.CHORIA_AJ_Q_MAY"):
+                await client.enqueue("email:new", id="five", queue="MAY")
+        assert await admin.load("five") == task

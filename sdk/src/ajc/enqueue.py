@@ -50,6 +50,8 @@ _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 2.0
 _UNSEEN_LOOKS: Final = 2
 _REFUSALS: Final = (QueueFull, NotFound, StoreError, NotPermitted)
+_NO_ITEM: Final = (QueueFull, NotFound)
+"""What says of a task that was stored before that its queue has no item of it: any other refusal tells only of ours."""
 _last_sequence: Final = re.compile(rb"wrong last sequence: (\d{1,18})").search
 
 
@@ -71,6 +73,7 @@ class Enqueue:
         self.save_may_have_landed = False
         self.item_may_have_landed = False
         self._revision_told: int | None = None
+        self._stored_before = False
 
     async def run(self) -> Task:
         """Save, announce, send the item; return the task as stored.
@@ -91,16 +94,25 @@ class Enqueue:
 
         `refused` is what its item met already: without a `wait` it is not sent again.
         """
+        await self._put_item(self._entry.task, revision, refused)
+        reach("enqueue.item_stored")
+        return self._entry.task
+
+    async def _put_item(self, task: Task, revision: int, refused: QueueFull | None = None) -> None:
+        """Send the item of a task as it is stored; one that is refused makes it `queue_error`, unless it may be there.
+
+        A record of an earlier enqueue may well have its item, and run: then only the error is raised.
+        """
         try:
             if refused is not None and not self._wait:
                 raise refused
-            await self._send_item(revision)
+            await self._send_item(revision, repair=self._stored_before)
         except _REFUSALS as error:
+            if self._stored_before and not isinstance(error, _NO_ITEM):
+                raise
             reach("enqueue.refused")
-            await self._refuse(error, self._entry.task, revision)
+            await self._refuse(error, task, revision)
             raise
-        reach("enqueue.item_stored")
-        return self._entry.task
 
     async def _save(self) -> int:
         entry = self._entry
@@ -134,15 +146,13 @@ class Enqueue:
         if record is None:
             return await self._save()  # removed in between
         if record.data == entry.body:
+            self._stored_before = not self.save_may_have_landed
             return record.revision
         found = record.task
+        self._stored_before = True
         if found.state == TaskState.NEW and found.type == entry.task.type and found.queue == entry.task.queue:
             # an earlier enqueue of this id may have ended between its two writes
-            try:
-                await self._send_item(record.revision, repair=True)
-            except _REFUSALS as error:
-                await self._refuse(error, found, record.revision)
-                raise
+            await self._put_item(found, record.revision)
         raise AlreadyExists("task", entry.task.id)
 
     async def _read_back(self) -> TaskRecord | None:
@@ -159,7 +169,7 @@ class Enqueue:
                 await self._again(error)
         return None
 
-    async def _send_item(self, revision: int, *, repair: bool = False) -> None:
+    async def _send_item(self, revision: int, *, repair: bool) -> None:
         entry = self._entry
         full_until = self._loop.time() + self._wait
         pause = _FULL_FIRST_PAUSE
