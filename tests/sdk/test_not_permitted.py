@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from sdk_world import item_of, unique
+from sdk_world import item_of, unique, until
 
 import ajc
-from ajc.connection import Connection
+from ajc import untaken
+from ajc.connection import Connection, Message
 from ajc.context import resolve
 from ajc.task_records import save_task
 
@@ -19,7 +21,8 @@ authorization {
     {
       user: some, password: s
       permissions {
-        publish = ["CHORIA_AJ.T.*", "CHORIA_AJ.E.>", "$JS.API.STREAM.MSG.GET.CHORIA_AJ_TASKS", "CHORIA_AJ.Q.MAY.*"]
+        publish = ["CHORIA_AJ.T.*", "CHORIA_AJ.E.>", "$JS.API.STREAM.MSG.GET.CHORIA_AJ_TASKS", "CHORIA_AJ.Q.MAY.*",
+          "CHORIA_AJ.Q.LATE.*"]
         subscribe = ["_INBOX.>"]
       }
     }
@@ -104,3 +107,53 @@ async def test_a_repeated_enqueue_that_may_not_look_into_a_full_queue_leaves_the
             with pytest.raises(ajc.NotPermitted, match=r"STREAM\.MSG\.GET\.CHORIA_AJ_Q_MAY"):
                 await client.enqueue("email:new", id="five", queue="MAY")
         assert await admin.load("five") == task
+
+
+async def test_who_may_not_look_waits_for_a_leader_as_long_as_an_election_may_last(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "admin:a")) as admin, ajc.connect(url(server, "some:s")) as client:
+        sent: list[Message] = []
+        tap = await admin.connection.subscribe("CHORIA_AJ.T.*", sent.append)
+        await admin.connection.flush()
+        running = asyncio.create_task(client.enqueue("email:new", queue="LATE"))
+        await until(lambda: sent)
+        await tap.unsubscribe()
+        await asyncio.wait([running], timeout=1)
+        assert not running.done()
+        # to who may not look, a stream that comes late is one whose leader was elected late
+        await admin.ensure_queue(ajc.Queue("LATE"))
+        task = await running
+        assert await admin.load(task.id) == task
+        assert await item_of(admin, "LATE", task.id)
+
+
+async def test_who_may_not_look_hears_of_a_missing_queue_in_the_end(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untaken, "LEADERLESS_SECONDS", 0.3)
+    server = await served(make_server)
+    async with ajc.connect(url(server, "some:s")) as client:
+        with pytest.raises(ajc.NotFound, match="queue LATE") as found:
+            await client.enqueue("email:new", id="six", queue="LATE")
+        assert found.value.code == 0
+        assert (await client.load("six")).state == "queue_error"
+    # a task that was stored before is left as it is: its queue may be there after all
+    async with ajc.connect(url(server, "admin:a")) as admin:
+        task = ajc.new_task("email:new", id="seven", queue="LATE")
+        await save_task(admin.connection, task, 0)
+        async with ajc.connect(url(server, "some:s")) as client:
+            with pytest.raises(ajc.NotFound, match="queue LATE"):
+                await client.enqueue("email:new", id="seven", queue="LATE")
+        assert await admin.load("seven") == task
+        with pytest.raises(ajc.NotFound, match="queue LATE") as found:
+            await admin.enqueue("email:new", id="seven", queue="LATE")
+        assert found.value.code == 10059
+        assert (await admin.load("seven")).state == "queue_error"
+
+
+async def test_a_short_time_to_answer_does_not_make_a_queue_missing(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "some:s"), timeout=1.5) as client:
+        with pytest.raises(ajc.Unavailable, match=r"LATE has no leader, or does not exist; .* enqueue it again"):
+            await client.enqueue("email:new", id="eight", queue="LATE")
+        assert (await client.load("eight")).state == "new"

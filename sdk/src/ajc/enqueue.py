@@ -38,6 +38,7 @@ from ajc.subjects import (
 )
 from ajc.task import Task, TaskState
 from ajc.task_records import NEW_RECORD, TaskRecord, read_task, save_task
+from ajc.untaken import Untaken
 
 ANSWER_SECONDS: Final = 5.0
 """How long one write waits for its answer before it is sent again."""
@@ -51,7 +52,7 @@ _LOOK_SECONDS: Final = 2.0
 _UNSEEN_LOOKS: Final = 2
 _REFUSALS: Final = (QueueFull, NotFound, StoreError, NotPermitted)
 _NO_ITEM: Final = (QueueFull, NotFound)
-"""What says of a task that was stored before that its queue has no item of it: any other refusal tells only of ours."""
+"""What says, with a code, that the queue has no item of a task stored before: any other refusal tells only of ours."""
 _last_sequence: Final = re.compile(rb"wrong last sequence: (\d{1,18})").search
 
 
@@ -80,7 +81,8 @@ class Enqueue:
 
         Raises `AlreadyExists`, `QueueFull` and `NotFound` (no such queue: in both cases the task is stored as
         `queue_error`), `StoreError`, and `Unavailable`: then enqueue it again under the same id, and nothing is
-        doubled.
+        doubled. A queue without a leader is waited for; who may not read its state hears of one that is missing only
+        once no election would last so long.
         """
         reach("enqueue.begin")
         revision = await self._save()
@@ -108,7 +110,7 @@ class Enqueue:
                 raise refused
             await self._send_item(revision, repair=self._stored_before)
         except _REFUSALS as error:
-            if self._stored_before and not isinstance(error, _NO_ITEM):
+            if self._stored_before and not (isinstance(error, _NO_ITEM) and error.code):
                 raise
             reach("enqueue.refused")
             await self._refuse(error, task, revision)
@@ -116,14 +118,14 @@ class Enqueue:
 
     async def _save(self) -> int:
         entry = self._entry
-        looks = 0
+        store = Untaken(self._connection, TASKS_STREAM, "task store", TASKS_STREAM)
         while True:
             try:
                 ack = await self._write(entry.subject, entry.body, NEW_RECORD, "enqueue.save_sent")
             except Conflict:
                 return await self._saved_before()
             except NotFound:
-                looks = await self._look_for(TASKS_STREAM, "task store", TASKS_STREAM, looks)
+                await self._again(await store.look())
             except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
@@ -173,7 +175,7 @@ class Enqueue:
         entry = self._entry
         full_until = self._loop.time() + self._wait
         pause = _FULL_FIRST_PAUSE
-        looks = 0
+        queue = Untaken(self._connection, queue_stream(entry.task.queue), "queue", entry.task.queue)
         while True:
             try:
                 ack = await self._write(entry.item_subject, entry.item_body, entry.item_headers, "enqueue.item_sent")
@@ -186,7 +188,7 @@ class Enqueue:
                 pause = min(2 * pause, _FULL_LONGEST_PAUSE)
                 self._give_up = self._loop.time() + self._timeout
             except NotFound:
-                looks = await self._look_for(queue_stream(entry.task.queue), "queue", entry.task.queue, looks)
+                await self._again(await queue.look())
             except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
@@ -263,20 +265,6 @@ class Enqueue:
             told = _last_sequence(found.body)
             self._revision_told = None if told is None else int(told[1])
             raise
-
-    async def _look_for(self, stream: str, what: str, name: str, looks: int) -> int:
-        """Nobody takes a subject: raise `NotFound` when its stream is missing, else wait (it has no leader now)."""
-        try:
-            await self._connection.api(f"STREAM.INFO.{stream}", timeout=_LOOK_SECONDS)
-        except NotFound:
-            raise NotFound(what, name) from None
-        except Closed:
-            raise
-        except Unavailable:
-            if looks + 1 >= _UNSEEN_LOOKS and self._connection.connected:
-                raise NotFound(what, name) from None  # no right to look either
-        await self._again(Unavailable(f"{what} {name} has no leader"))
-        return looks + 1
 
     async def _again(self, error: Unavailable) -> None:
         """Wait for a connection before the next try, or raise when the time is up."""
