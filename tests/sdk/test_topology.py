@@ -121,6 +121,18 @@ async def test_the_stores_are_made_as_go_makes_its_own(own_server: Any) -> None:
         assert (letters["max_age"], letters["max_msgs"]) == (30 * 86_400 * 10**9, 100_000)
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_dead_letters_may_be_kept_for_less_than_the_server_remembers_ids(own_server: Any, there: bool) -> None:
+    """The server refuses a stream whose window for duplicates is longer than its age."""
+    async with connected(own_server) as connection:
+        if there:
+            await ensure_stores(connection)
+        await ensure_stores(connection, dlq_max_age_ns=10**8)
+        letters = (await connection.api("STREAM.INFO.CHORIA_AJ_DLQ"))["config"]
+        assert (letters["max_age"], letters["duplicate_window"]) == (10**8, 10**8)
+        assert await ensure_stores(connection, dlq_max_age_ns=10**8) == ()
+
+
 async def test_dead_letters_get_the_limits_that_are_given(own_server: Any) -> None:
     async with connected(own_server) as connection:
         await ensure_stores(connection, dlq_max_entries=10)

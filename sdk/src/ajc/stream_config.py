@@ -78,6 +78,17 @@ def dead_letter_stream(
     }
 
 
+def with_dead_letter_limits(config: Mapping[str, Any], *, max_age_ns: int | None, max_entries: int | None) -> Config:
+    """Return the stream of dead letters with each limit that is given (0 is none), and everything else as it is."""
+    changed = dict(config)
+    if max_age_ns is not None:
+        changed["max_age"] = max_age_ns
+        changed["duplicate_window"] = _duplicate_window(max_age_ns, config.get("duplicate_window"))
+    if max_entries is not None:
+        changed["max_msgs"] = max_entries or -1
+    return changed
+
+
 def queue_stream_config(queue: Queue) -> Config:
     """Return the stream of a new queue."""
     config = _stream(

@@ -23,6 +23,7 @@ from ajc.stream_config import (
     queue_stream_config,
     task_store,
     with_consumer_settings,
+    with_dead_letter_limits,
     with_delayed_items,
     with_direct_reads,
     with_queue_settings,
@@ -61,13 +62,12 @@ async def ensure_stores(
     store = task_store(replicas=replicas, storage=storage, msg_ttl=msg_ttl)
     await _ensure_stream(connection, store, lambda config: with_direct_reads(config, msg_ttl=msg_ttl), changes)
     await _ensure_stream(connection, delay_stream(replicas=replicas, storage=storage), dict, changes)
-    limits: Config = {}
-    if dlq_max_age_ns is not None:
-        limits["max_age"] = dlq_max_age_ns
-    if dlq_max_entries is not None:
-        limits["max_msgs"] = dlq_max_entries or -1
-    letters = dead_letter_stream(replicas=replicas, storage=storage) | limits
-    await _ensure_stream(connection, letters, lambda config: dict(config) | limits, changes)
+
+    def limited(config: Config) -> Config:
+        return with_dead_letter_limits(config, max_age_ns=dlq_max_age_ns, max_entries=dlq_max_entries)
+
+    letters = limited(dead_letter_stream(replicas=replicas, storage=storage))
+    await _ensure_stream(connection, letters, limited, changes)
     return tuple(changes)
 
 
