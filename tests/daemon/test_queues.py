@@ -10,7 +10,7 @@ from outside import SECOND, world_of
 from scripted_responder import done, failed, terminated
 
 from ajc.queue import Queue
-from ajc.topology import delete_queue, ensure_queue
+from ajc.topology import delete_queue, ensure_queue, ensure_stores
 
 row = pytest.mark.row
 EVERYTHING = """
@@ -150,6 +150,27 @@ async def test_what_one_queue_cannot_take_leaves_all_as_they_were(own_server, ma
     async with world_of(own_server.url, bridge) as world:
         assert (await world.info("CHORIA_AJ_Q_A"))["config"]["metadata"]["ajc.max_tries"] == "1"
         assert (await world.info("CHORIA_AJ_DLQ"))["config"]["max_msgs"] == 10
+
+
+@row("SIGHUP applies what can change while running, and says what cannot")
+async def test_what_the_stores_cannot_do_leaves_all_as_it_was(own_server, make_bridge, kind):
+    async with world_of(own_server.url) as world:
+        await ensure_stores(world.connection)  # whose records have no age of their own
+        await ensure_queue(world.connection, Queue("Q", priority=20))
+        fixed = "[bridge]\ncreate = false\nconcurrency = {}\n[queues.Q]\npriority = {}\n"
+        bridge = await make_bridge(own_server.url, fixed.format(7, 20)).ready()
+        bridge.write(fixed.format(9, 30) + "[retention]\ncomplete = '1h'")
+        bridge.signal(SIGHUP)
+        line = await bridge.log("config.refused")
+        assert "allow_msg_ttl" in line["lines"][0]
+        assert (await world.info("CHORIA_AJ_Q_Q"))["config"]["metadata"]["ajc.priority"] == "20"
+        assert bridge.logs("queue.configured") == []
+        assert bridge.metric("ajc_bridge_slots") == 7
+        bridge.write(fixed.format(9, 30))
+        bridge.signal(SIGHUP)
+        line = await bridge.log("config.applied")
+        assert line["changed"] == ["bridge.concurrency", "queues.Q.priority"]
+        assert (await world.info("CHORIA_AJ_Q_Q"))["config"]["metadata"]["ajc.priority"] == "30"
 
 
 @row("SIGHUP applies what can change while running, and says what cannot")

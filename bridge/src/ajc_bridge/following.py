@@ -10,9 +10,10 @@ import anyio
 
 from ajc.connection import Connection
 from ajc.errors import AjcError, Unavailable
+from ajc.topology import possible_changes
 from ajc_bridge.config import Config, ConfigError, changed_keys, restart_needed
 from ajc_bridge.happenings import ConfigApplied, ConfigRefused, QueueConfigured, Trouble
-from ajc_bridge.jetstream.queues import prepare_stores
+from ajc_bridge.jetstream.queues import make_queue, prepare_stores
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.journal.logs import Logs
 from ajc_bridge.serving import Serving
@@ -64,16 +65,24 @@ class Following:
         refused = restart_needed(old, config)
         changed = [key for key in changed_keys(old, config) if key not in refused]
         config = _what_can_change(old, config)
+        # what is wrong for a queue or for the stores is found before anything is changed
+        for info in serving.infos():
+            possible_changes(info, make_queue(info.name, config.queues.get(info.name)))
+        await self._stores(connection, config, limits=False)
         await serving.apply(config)
         # last: smaller limits remove dead letters for good, and what is refused before must not have done that
-        _, changes = await prepare_stores(connection, config)
-        for change in changes:
-            self._journal.note(QueueConfigured("", change.field, change.before, change.after))
+        await self._stores(connection, config, limits=True)
         if config.log.level != old.log.level:
             self._logs.level = config.log.level
             self._journal.rewire()
         self.config = config
         self._journal.note(ConfigApplied(tuple(changed), tuple(refused)))
+
+    async def _stores(self, connection: Connection, config: Config, *, limits: bool) -> None:
+        """Give the shared streams what the configuration needs of them, and (`limits`) dead letters theirs."""
+        _, changes = await prepare_stores(connection, config, apply=limits)
+        for change in changes:
+            self._journal.note(QueueConfigured("", change.field, change.before, change.after))
 
 
 def _what_can_change(old: Config, new: Config) -> Config:

@@ -14,12 +14,11 @@ from ajc.errors import AjcError, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.queue import QueueInfo
 from ajc.stored_queue import Change
 from ajc.subjects import is_queue
-from ajc.topology import possible_changes
 from ajc_bridge.config import Config
 from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.due_items import DueItems
-from ajc_bridge.jetstream.queues import bind_queue, make_policy, make_queue, prepare_stores, served_names
+from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.tidying import Tidying
 from ajc_bridge.pipeline.cancellations import Cancellations
@@ -58,8 +57,8 @@ class Serving:
         self._leaving: list[ServedQueue] = []
         self._missing: dict[str, str] = {}
         self._looking = asyncio.Lock()  # a look and a new configuration would overtake each other
-        self._tidying = Tidying(connection, ports.journal, self._infos)
-        due_items = DueItems(connection, ports.journal, self._infos, may_put=config.bridge.create)
+        self._tidying = Tidying(connection, ports.journal, self.infos)
+        due_items = DueItems(connection, ports.journal, self.infos, may_put=config.bridge.create)
         self.upkeep = (self._tidying.run, due_items.run)  # what looks after the queues, each until cancelled
 
     @property
@@ -72,7 +71,8 @@ class Serving:
         """Items that are being worked on, all queues together."""
         return sum(served.running for served in self._all())
 
-    def _infos(self) -> list[QueueInfo]:
+    def infos(self) -> list[QueueInfo]:
+        """Return the queues that are served, as the server had them when it was asked last."""
         return [served.info for served in self._served.values()]
 
     def _all(self) -> list[ServedQueue]:
@@ -265,11 +265,10 @@ class Serving:
     async def apply(self, config: Config) -> None:
         """Take up a new configuration: weights, limits, backoff, retention, the number of slots.
 
-        Raises `InvalidValue` for a setting that a queue cannot take, and `Unavailable`: then the old one stays.
+        Raises `InvalidValue`, `StoreError` and `Unavailable`: then the old one stays, except at the server for the
+        queues before the one that was refused.
         """
         async with self._looking:
-            for name, served in self._served.items():  # what one cannot take is found before another is changed
-                possible_changes(served.info, make_queue(name, config.queues.get(name)))
             old, self.config = self.config, config
             try:
                 for served in list(self._served.values()):
