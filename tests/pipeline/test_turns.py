@@ -199,6 +199,40 @@ def test_a_queue_with_one_item_now_and_then_is_served_at_once_among_others_turns
     assert max(waits) <= 2 * QUICK
 
 
+def test_hundreds_of_queues_that_look_in_leave_most_slots_to_those_that_take_turns() -> None:
+    """A look takes a twentieth of a second here: the server is slow."""
+
+    async def scenario() -> tuple[int, int, int]:
+        queues = Queues(names(8), lambda _: QUICK)
+        await queues.run(1)
+        most = looking = 0
+        looks: Counter[str] = Counter()
+
+        async def look_in(name: str) -> None:
+            nonlocal most, looking
+            while True:
+                grant = await queues.share.acquire(name, hungry=False)
+                looking += grant.slots
+                most = max(most, looking)
+                looks[name] += 1
+                await asyncio.sleep(0.05)
+                looking -= grant.slots
+                queues.share.release(name, grant.slots)
+                await asyncio.sleep(0.1)
+
+        for name in (idle := [f"idle{number}" for number in range(400)]):
+            queues.share.add(name, 10, 0)
+            queues.works.append(asyncio.ensure_future(look_in(name)))
+        await queues.run(4)
+        queues.stop()
+        return most, min(looks[name] for name in idle), sum(grant.slots for _, grant in queues.grants)
+
+    most, fewest, pulled = run_virtually(scenario())
+    assert most <= SLOTS // 4
+    assert fewest >= 4
+    assert pulled >= 4 / (QUICK + 0.002) * SLOTS * 0.5
+
+
 def test_who_comes_back_after_a_while_has_no_claim_to_what_it_did_not_want() -> None:
     async def scenario() -> Queues:
         queues = Queues(names(19), lambda _: QUICK)

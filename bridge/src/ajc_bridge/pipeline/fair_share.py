@@ -239,7 +239,9 @@ class FairShare:
         if not overdue and take_turns(wanting, turning):
             for lane in wanting:
                 lane.due = turning * lane.weight // weights
-            left = plan_turns(wanting, asking, turning, free)
+            # of those that want some: a look beyond the part for looks has to wait here, too
+            turns = [lane for lane in wanting if lane.waiter is not None and not lane.waiter.done()]
+            left = plan_turns(wanting, turns, turning, free)
             if any(lane.planned and lane.hungry for lane in asking):
                 self._last_turn = self._loop.time()
             if left and self._turn is None:
