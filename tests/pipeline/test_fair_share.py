@@ -403,3 +403,42 @@ async def test_a_queue_with_items_has_most_slots_though_hundreds_look_in(total: 
     for one in running:
         one.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+def test_pulls_that_wait_for_items_take_nothing_from_those_that_only_look_in() -> None:
+    """Idle queues hold half of the slots for five seconds each when the first items come: the others are not asked."""
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        idle = [f"idle{number}" for number in range(300)]
+        share = make(200, busy=(10, 0), **dict.fromkeys(idle, (10, 0)))
+        longest = 0.0
+
+        async def look_in(name: str) -> None:
+            nonlocal longest
+            while True:
+                asked = loop.time()
+                grant = await share.acquire(name, hungry=False)
+                longest = max(longest, loop.time() - asked)
+                await asyncio.sleep(grant.wait or 0.002)
+                share.release(name, grant.slots)
+                if not grant.wait:
+                    await asyncio.sleep(0.1)
+
+        async def take() -> None:
+            while True:
+                grant = await share.acquire("busy", hungry=True)
+                for _ in range(grant.slots):
+                    share.start("busy")
+                    loop.call_later(0.05, share.finish, "busy")
+
+        running = [asyncio.ensure_future(look_in(name)) for name in idle]
+        await asyncio.sleep(12)
+        assert sum(lane.used for lane in share._lanes.values()) >= 100
+        running.append(asyncio.ensure_future(take()))
+        await asyncio.sleep(6)
+        for one in running:
+            one.cancel()
+        return longest
+
+    assert run_virtually(scenario()) < 0.6

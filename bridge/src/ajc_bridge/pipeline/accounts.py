@@ -17,7 +17,7 @@ class Account(Generic[_T]):
 
     `used` are held, `busy` of them with an item; `planned` is what the present sharing gives; `due` is what it would
     hold if all that want some now had their share. `had` is what it has held so far, in slot-seconds for a weight of 1.
-    `finished` counts its items of late.
+    `finished` counts its items of late. `waits`: its last pull may wait for items.
     """
 
     __slots__ = (
@@ -33,6 +33,7 @@ class Account(Generic[_T]):
         "planned",
         "used",
         "waiter",
+        "waits",
         "weight",
     )
 
@@ -47,6 +48,7 @@ class Account(Generic[_T]):
         self.hungry = False
         self.leaving = False
         self.waiter: asyncio.Future[_T] | None = None
+        self.waits = False
         self.had = 0.0
         self._held = 0.0
         self.finished = 0

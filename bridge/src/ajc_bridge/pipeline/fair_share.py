@@ -193,6 +193,7 @@ class FairShare:
                 lane.used += lane.planned
                 lane.passed = 0
                 wait = IDLE_WAIT_SECONDS if roomy and not lane.hungry else 0.0
+                lane.waits = wait > 0
                 lane.waiter.set_result(Grant(lane.planned, wait, lane.due))
             elif lane.used == 0:
                 lane.passed += granted
@@ -207,7 +208,8 @@ class FairShare:
         if not idle or len(idle) == len(wanting):
             return wanting
         most = max(1, self._total // _SLOTS_PER_LOOK)
-        most -= sum(1 for lane in self._lanes.values() if not lane.hungry and lane.used > lane.busy)
+        # those whose pull waits were let in while nobody had items, and hold their slots for seconds
+        most -= sum(1 for lane in self._lanes.values() if not lane.hungry and lane.used > lane.busy and not lane.waits)
         if self._total < _SLOTS_PER_LOOK and free == 1:  # the one slot goes to either in turn
             self._look_next = not self._look_next
             most = min(most, int(self._look_next))
