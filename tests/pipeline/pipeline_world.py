@@ -117,10 +117,16 @@ class Bridge:
     """Lanes of one process: what `serving` puts together."""
 
     def __init__(
-        self, server: MemoryServer[Record, Lease, Stranded], *, slots: int, notes: Notes | None = None
+        self,
+        server: MemoryServer[Record, Lease, Stranded],
+        *,
+        slots: int,
+        notes: Notes | None = None,
+        exec_policy: ExecPolicy | None = None,
     ) -> None:
         self.server = server
         self.notes = notes or Notes()
+        self.exec_policy = exec_policy or ExecPolicy()
         self.ports = make_ports(server, self.notes)
         self.share = FairShare(slots, self.notes)
         self.cancellations = Cancellations(self.ports)
@@ -134,7 +140,7 @@ class Bridge:
         self.share.add(name, weight, limit)
         end = self.server.work_queue(name)
         lane = self.lanes[name] = Lane(
-            self.ports, end, rules, ExecPolicy(), self.share, cancellations=self.cancellations
+            self.ports, end, rules, self.exec_policy, self.share, cancellations=self.cancellations
         )
         end._late = lane.take
         self.runs[name] = asyncio.create_task(lane.run())

@@ -8,6 +8,7 @@ import pytest
 from pipeline_world import SECOND, SUBJECT, Bridge, Pipe, until
 
 from ajc.exchange import ExecReply, ExecRequest
+from ajc_bridge.pipeline.dispatch import ExecPolicy
 from ajc_bridge.pipeline.room import HOLD_SECONDS, SEARCH_PER_SECOND, SEARCH_REQUESTS, Room
 
 
@@ -16,7 +17,7 @@ async def searched_in_vain(room: Room) -> int:
     first = room.asked("t")
     for number in range(SEARCH_REQUESTS):
         assert await room.wait("t", 10, again=number > 0)
-        room.answered("t", room.asked("t"), busy=True)
+        room.answered("t", room.asked("t"), "busy")
     return first
 
 
@@ -26,12 +27,12 @@ async def test_one_waiter_is_woken_by_each_attempt_that_ends_in_their_order() ->
     first = asyncio.ensure_future(room.wait("t", 10))
     second = asyncio.ensure_future(room.wait("t", 10))
     await asyncio.sleep(0)
-    room.answered("t", one, busy=False)
+    room.answered("t", one, "success")
     await asyncio.sleep(0)
     assert (await first, second.done()) == (True, False)
     room.asked("t")
     room.asked("t")
-    room.answered("t", other, busy=False)
+    room.answered("t", other, "success")
     assert await second
 
 
@@ -40,17 +41,17 @@ async def test_a_busy_answer_makes_no_room_and_the_last_one_ends_the_waiting() -
     requests = [await searched_in_vain(room), room.asked("t")]
     waiting = [asyncio.ensure_future(room.wait("t", 10)) for _ in range(3)]
     await asyncio.sleep(0)
-    room.answered("t", requests[0], busy=True)
+    room.answered("t", requests[0], "busy")
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
-    room.answered("t", requests[1], busy=True)
+    room.answered("t", requests[1], "busy")
     assert await asyncio.gather(*waiting) == [False, False, False]
     assert not room.in_use("t")
 
 
 async def test_nobody_waits_where_nothing_runs_or_too_many_wait_already() -> None:
     room = Room()
-    room.answered("t", await searched_in_vain(room), busy=True)
+    room.answered("t", await searched_in_vain(room), "busy")
     assert not await room.wait("t", 10)
     room.asked("t")
     waiting = [asyncio.ensure_future(room.wait("t", 10)) for _ in range(4)]
@@ -69,9 +70,31 @@ async def test_the_wait_is_over_in_time() -> None:
     began = asyncio.get_running_loop().time()
     assert not await room.wait("t", 0.01)
     assert asyncio.get_running_loop().time() - began == pytest.approx(0.01)
-    room.answered("t", request, busy=False)
+    room.answered("t", request, "success")
     await asyncio.sleep(SEARCH_REQUESTS / SEARCH_PER_SECOND + 0.1)
     assert room._types == {}
+
+
+async def test_what_nobody_serves_makes_no_room() -> None:
+    room = Room()
+    requests = [await searched_in_vain(room), room.asked("t")]
+    waiting = asyncio.ensure_future(room.wait("t", 10))
+    await asyncio.sleep(0)
+    room.answered("t", requests[0], "no_responder")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert not room.in_use("t"), "nothing has ended"
+    assert room._types["t"].budget < 1
+    room.answered("t", requests[1], "no_responder")
+    assert not await waiting
+
+
+async def test_a_search_that_finds_nobody_ends_as_one_that_is_refused() -> None:
+    room = Room()
+    assert await room.wait("t", 10)
+    room.answered("t", room.asked("t"), "no_responder")
+    assert await room.wait("t", 10), "the next may search at once"
+    assert room._types["t"].budget < SEARCH_REQUESTS - 1
 
 
 async def test_somebody_works_on_what_takes_longer_than_a_refusal_and_on_what_has_just_ended() -> None:
@@ -82,11 +105,11 @@ async def test_somebody_works_on_what_takes_longer_than_a_refusal_and_on_what_ha
     await asyncio.sleep(HOLD_SECONDS + 0.1)
     assert room.in_use("t")
     other = room.asked("t")
-    room.answered("t", request, busy=False)
+    room.answered("t", request, "success")
     assert room.in_use("t")
     await asyncio.sleep(HOLD_SECONDS / 2)
     assert room.in_use("t")
-    room.answered("t", other, busy=True)
+    room.answered("t", other, "busy")
     assert not room.in_use("t"), "nothing is under way"
 
 
@@ -118,7 +141,7 @@ async def test_the_searches_of_all_attempts_share_one_budget() -> None:
             asked += 1
             request = room.asked("t")
             await asyncio.sleep(0.0005)
-            room.answered("t", request, busy=True)
+            room.answered("t", request, "busy")
 
     for _ in range(5):
         await asyncio.gather(*(attempt() for _ in range(100)))
@@ -154,8 +177,9 @@ async def test_a_burst_beyond_a_responders_concurrency_keeps_it_at_work() -> Non
 
 @pytest.mark.parametrize("takes", [0.0005, 0.01, 0.03, 0.1, 0.3])
 @pytest.mark.parametrize("tasks", [10, 100])
+@pytest.mark.parametrize("catchall", [False, True])
 async def test_what_all_refuse_is_asked_for_within_the_budget_however_long_a_refusal_takes(
-    takes: float, tasks: int
+    takes: float, tasks: int, catchall: bool
 ) -> None:
     """A program that is started to say "not now" takes longer than a responder that is full."""
     pipe = Pipe(lease_ns=30 * SECOND)
@@ -167,10 +191,10 @@ async def test_what_all_refuse_is_asked_for_within_the_budget_however_long_a_ref
         await asyncio.sleep(takes)
         return ExecReply("busy", "not now")
 
-    pipe.exchange.answer(SUBJECT, refuse)
+    pipe.exchange.answer("ajc.exec.catchall" if catchall else SUBJECT, refuse)
     for number in range(tasks):
         pipe.enqueue(id=f"b{number}")
-    bridge = Bridge(pipe.server, slots=200, notes=pipe.notes)
+    bridge = Bridge(pipe.server, slots=200, notes=pipe.notes, exec_policy=ExecPolicy(catchall=catchall))
     bridge.lane()
     await asyncio.sleep(120)  # by then each waits up to half a minute
     asked = 0

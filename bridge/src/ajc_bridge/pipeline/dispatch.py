@@ -96,27 +96,29 @@ async def _dispatch(
         reach("dispatch.sent")
         asked += 1
         sent = room.asked(active.type)
-        reply = None
+        reply, came = None, ""
         try:
             # never after the lease: the item may have been begun elsewhere by then
             reply = await ports.exchange.request(subject, request, beating.until, send_by=lease.until, beaten=beaten)
+            if reply is not None and reply.kind == "no_responder" and _is_caught(exec_policy, subject):
+                # to the type's room it is one request: that nobody serves the type ends nobody's work
+                subject, reply = exec_policy.subject(active.type, catchall=True), None
+                reply = await ports.exchange.request(
+                    subject, request, beating.until, send_by=lease.until, beaten=beaten
+                )
         except TooLarge as error:
             # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
-            outcome = Malformed(str(error))
+            outcome, came = Malformed(str(error)), "no_responder"
             break
         except Unavailable:
             # it never left, so nobody began
-            outcome = NoResponder(subject)
+            outcome, came = NoResponder(subject), "no_responder"
             break
         finally:
-            room.answered(active.type, sent, busy=reply is not None and reply.kind == "busy")
+            room.answered(active.type, sent, came if reply is None else reply.kind)
         if reply is None:
             outcome = beating.silent()
             break
-        if reply.kind == "no_responder" and exec_policy.catchall and not subject.endswith("." + subjects.CATCHALL):
-            subject = exec_policy.subject(active.type, catchall=True)
-            asked = 0
-            continue
         if reply.kind == "busy" and reply.retry_after_ms is None and not lease.lost:
             now = ports.clock.monotonic()
             if asked < REQUESTS_WHILE_BUSY:
@@ -141,6 +143,10 @@ async def _dispatch(
         )
     )
     return outcome
+
+
+def _is_caught(exec_policy: ExecPolicy, subject: str) -> bool:
+    return exec_policy.catchall and not subject.endswith("." + subjects.CATCHALL)
 
 
 def _text(outcome: Outcome) -> str:

@@ -81,12 +81,19 @@ class Room:
             known.searching = self._count
         return self._count
 
-    def answered(self, type_: str, request: int, *, busy: bool) -> None:
-        """Take note of a request's end; unless the answer was `busy`, there is room for another one."""
+    def answered(self, type_: str, request: int, kind: str) -> None:
+        """Take note of a request's end, by the kind of its reply: of one that somebody had taken on makes room.
+
+        That is any kind but `busy` and `no_responder`, which also stands for a request that never left.
+        """
         known = self._types[type_]
         asked = known.asked.pop(request)
-        if busy:
-            self._refused(known, request, self._loop.time() - asked)
+        if kind == "busy":
+            if _not_taken_on(known, request):
+                took = (self._loop.time() - asked) * _TURN_PER_ROUND_TRIP
+                known.turn_seconds = min(max(took, _SHORTEST_TURN), _LONGEST_TURN)
+        elif kind == "no_responder":
+            _not_taken_on(known, request)
         else:
             known.presumed.discard(request)
             known.ended = self._loop.time()
@@ -99,17 +106,6 @@ class Room:
                     _wake(known.waiting, room=False)
             if not known.waiting and known.timer is None:
                 del self._types[type_]
-
-    @staticmethod
-    def _refused(known: _Type, request: int, round_trip: float) -> None:
-        if request == known.searching:
-            known.turn, known.searching = 0.0, 0
-        elif request in known.presumed:
-            known.presumed.remove(request)
-            known.budget -= SEARCH_PER_END  # it was not taken on after all
-        else:
-            return
-        known.turn_seconds = min(max(round_trip * _TURN_PER_ROUND_TRIP, _SHORTEST_TURN), _LONGEST_TURN)
 
     def in_use(self, type_: str) -> bool:
         """Tell whether somebody works on requests of this type: for longer than a refusal takes, or until just now.
@@ -194,6 +190,18 @@ class Room:
         known.budget = min(known.budget + (now - known.counted) * SEARCH_PER_SECOND, SEARCH_REQUESTS)
         known.counted = now
         return known.budget
+
+
+def _not_taken_on(known: _Type, request: int) -> bool:
+    """Take note that nobody took this request on, and tell whether it was a search."""
+    if request == known.searching:
+        known.turn, known.searching = 0.0, 0
+    elif request in known.presumed:
+        known.presumed.remove(request)
+        known.budget -= SEARCH_PER_END  # that was added when it seemed to be taken on
+    else:
+        return False
+    return True
 
 
 def _wake(waiting: deque[asyncio.Future[bool]], *, room: bool) -> None:
