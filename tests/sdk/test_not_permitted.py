@@ -22,11 +22,18 @@ authorization {
       user: some, password: s
       permissions {
         publish = ["CHORIA_AJ.T.*", "CHORIA_AJ.E.>", "$JS.API.STREAM.MSG.GET.CHORIA_AJ_TASKS", "CHORIA_AJ.Q.MAY.*",
-          "CHORIA_AJ.Q.LATE.*"]
+          "CHORIA_AJ.Q.LATE.*", "ajc.cancel.*"]
         subscribe = ["_INBOX.>"]
       }
     }
-    { user: none, password: n, permissions { publish = ["x"], subscribe = ["_INBOX.>"] } }
+    { user: none, password: n, permissions { publish = ["x"], subscribe = ["_INBOX.>", "CHORIA_AJ.E.>"] } }
+    {
+      user: reader, password: r
+      permissions {
+        publish = ["$JS.API.STREAM.MSG.GET.CHORIA_AJ_TASKS"]
+        subscribe = ["_INBOX.>"]
+      }
+    }
   ]
 }
 """
@@ -157,3 +164,37 @@ async def test_a_short_time_to_answer_does_not_make_a_queue_missing(make_server:
         with pytest.raises(ajc.Unavailable, match=r"LATE has no leader, or does not exist; .* enqueue it again"):
             await client.enqueue("email:new", id="eight", queue="LATE")
         assert (await client.load("eight")).state == "new"
+
+
+async def test_a_result_that_may_not_be_read_is_not_waited_for(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "none:n")) as client:
+        with pytest.raises(ajc.NotPermitted, match=r"STREAM\.MSG\.GET\.CHORIA_AJ_TASKS"):
+            await client.result("any", timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("who", "subject"), [("none:n", r"STREAM\.MSG\.GET\.CHORIA_AJ_TASKS"), ("reader:r", r"CHORIA_AJ\.T\.nine")]
+)
+async def test_a_task_that_may_not_be_changed_is_not_cancelled(make_server: Any, who: str, subject: str) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "admin:a")) as admin, ajc.connect(url(server, who)) as client:
+        task = await admin.enqueue("email:new", id="nine", queue="MAY")
+        with pytest.raises(ajc.NotPermitted, match=subject):
+            await client.cancel("nine")
+        assert await admin.load("nine") == task
+
+
+async def test_a_cancel_that_may_not_take_the_item_away_tells_whoever_runs_it_and_says_so(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "admin:a")) as admin, ajc.connect(url(server, "some:s")) as client:
+        heard: list[Message] = []
+        await admin.connection.subscribe("ajc.cancel.*", heard.append)
+        await admin.connection.flush()
+        await admin.enqueue("email:new", id="ten", queue="MAY")
+        with pytest.raises(ajc.NotPermitted, match=r"STREAM\.MSG\.GET\.CHORIA_AJ_DELAY"):
+            await client.cancel("ten", "no longer wanted")
+        assert (await admin.load("ten")).state == "terminated"
+        assert await item_of(admin, "MAY", "ten")
+        await until(lambda: heard)
+        assert (heard[0].subject, heard[0].body) == ("ajc.cancel.ten", b"no longer wanted")

@@ -23,7 +23,7 @@ from ajc.cancel_by_hand import cancel_reason, cancel_text, cancelled, is_cancell
 from ajc.connection import Connection, read_pub_ack
 from ajc.enqueue import ANSWER_SECONDS, DEFAULT_TIMEOUT
 from ajc.entry import announce
-from ajc.errors import AjcError, Closed, Conflict, NotFound, QueueFull, StoreError, TooLarge, Unavailable
+from ajc.errors import AjcError, Closed, Conflict, NotFound, NotPermitted, QueueFull, StoreError, TooLarge, Unavailable
 from ajc.failpoint import reach
 from ajc.headers import encode_headers
 from ajc.instant import Instant
@@ -60,7 +60,8 @@ async def cancel_task(
     """Cancel a task and return it as stored; one that is cancelled already is returned as it is.
 
     `timeout` is how long (seconds) this goes on while no answers come. Raises `NotFound`, `Conflict` (it has ended:
-    the error has the task), `InvalidName`, `InvalidValue`, `TooLarge`, and `Unavailable`: then cancel it again.
+    the error has the task), `InvalidName`, `InvalidValue`, `TooLarge`, `Unavailable`: then cancel it again, and at once
+    `NotPermitted`: its `subject` tells whether that was the task, or its item, which is left in its queue then.
     """
     return await _Cancel(connection, check_id(task_id), cancel_text(reason), timeout).run()
 
@@ -82,10 +83,16 @@ class _Cancel:
     async def run(self) -> Task:
         reach("cancel.begin")
         record = await self._surely(self._save)
-        await self._surely(lambda: self._tidy_up(record.task))
-        reach("cancel.item_gone")
+        untidy: NotPermitted | None = None
+        try:
+            await self._surely(lambda: self._tidy_up(record.task))
+            reach("cancel.item_gone")
+        except NotPermitted as error:
+            untidy = error  # it is cancelled all the same, and whoever runs it is to know
         await self._surely(lambda: self._tell(record))
         reach("cancel.told")
+        if untidy is not None:
+            raise untidy
         return record.task
 
     async def _save(self) -> TaskRecord:
@@ -198,7 +205,7 @@ class _Cancel:
         while True:
             try:
                 return await step()
-            except Closed:
+            except (Closed, NotPermitted):
                 raise
             except Unavailable as error:
                 await self._again(error)

@@ -152,7 +152,7 @@ class Client:
         """Wait until the task is complete and return it; `.result` has the result. `timeout`: a timedelta or seconds.
 
         Raises `TaskFailed` when it ended otherwise, `TaskTimeout`, `NotFound` (also for one that is removed on its
-        end).
+        end), and `NotPermitted` without the right to read it.
         """
         return await wait_for_end(self._connection, task_id, None if timeout is None else _seconds("timeout", timeout))
 
@@ -177,7 +177,8 @@ class Client:
 
         It needs no bridge. A running attempt is told, and ends; its result is not kept. The tries stay, and there is
         no dead letter. Cancelling it again changes nothing, and after `Unavailable` makes sure of it. Raises
-        `NotFound`, and `Conflict` when it has ended before: the error's `task` says how.
+        `NotFound`, `Conflict` when it has ended before: the error's `task` says how, and `NotPermitted`, for the right
+        to take its item away as well: then it is cancelled, and its item is left.
         """
         return await cancel_task(self._connection, task_id, reason, timeout=self._timeout)
 

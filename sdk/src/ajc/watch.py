@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Self
 
 from ajc.connection import Connection, Message
-from ajc.errors import Closed, Malformed, NotFound, TaskFailed, TaskTimeout, Unavailable
+from ajc.errors import Closed, Malformed, NotFound, NotPermitted, TaskFailed, TaskTimeout, Unavailable
 from ajc.events import Event, TaskStateChanged, decode_event
 from ajc.subjects import ALL_EVENTS, all_events_subject, event_subject
 from ajc.task import FINAL_STATES, Task, TaskState
@@ -103,7 +103,7 @@ async def wait_for_end(connection: Connection, task_id: str, timeout: float | No
     """Return the task once it is complete; woken by its events, and looking by itself every few seconds.
 
     `timeout` is in seconds, None for ever. Raises `TaskFailed` for any other end, `TaskTimeout`, `NotFound` (no such
-    task, or it was removed on its end), and `Closed`.
+    task, or it was removed on its end), `NotPermitted` (to read it), and `Closed`.
     """
     try:
         async with asyncio.timeout(timeout), Watch(connection, task_id, states_only=True) as events:
@@ -121,7 +121,7 @@ async def _ended(connection: Connection, task_id: str, events: Watch) -> Task:
     while True:
         try:
             task = (await read_task(connection, task_id)).task
-        except (NotFound, Closed):
+        except (NotFound, Closed, NotPermitted):
             raise
         except Unavailable:
             task = None  # no answer now; the time-out is the caller's
