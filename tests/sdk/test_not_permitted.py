@@ -65,6 +65,19 @@ async def test_a_request_fails_at_once_and_others_go_on(make_server: Any, fast: 
     await connection.close()
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("word", ["authentication", "authorization", "credentials"])
+async def test_a_refused_subject_is_no_refusal_of_the_connection(make_server: Any, word: str, fast: bool) -> None:
+    server = make_server(CONFIG)
+    connection = await Connection.open(resolve(url(server, "some:s")), fast=fast)
+    for number in range(4):
+        with pytest.raises(ajc.NotPermitted, match=word):
+            await connection.request(f"user.{word}.{number}")
+    await connection.flush()
+    assert connection.connected
+    await connection.close()
+
+
 async def test_an_enqueue_without_the_right_to_the_store_leaves_nothing(make_server: Any) -> None:
     server = await served(make_server)
     async with ajc.connect(url(server, "none:n")) as client:

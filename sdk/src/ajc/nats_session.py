@@ -232,6 +232,6 @@ class NatsSession:
 
 def _is_refusal(error: BaseException) -> bool:
     text = str(error).lower()
-    if "timeout" in text:
-        return False  # a server that is too slow has not judged the credentials
+    if "timeout" in text or "permissions violation" in text:
+        return False  # one that is too slow has not judged the credentials, and a subject may have any of these words
     return isinstance(error, nats.errors.AuthorizationError) or any(word in text for word in _REFUSALS)
