@@ -265,6 +265,12 @@ ROWS = [
         for waits, seconds in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 10), (5, 10), (10**6, 10)]
     ),
     row(
+        "nobody could be asked: as nobody there, with the reason",
+        NoResponder("s", "no permission"),
+        parked("no_responder", "no permission", 4 * SECOND, 3),
+        waits=2,
+    ),
+    row(
         "AJ-Busy: after what was asked",
         Busy("full", 90_000),
         parked("busy", "full", 90 * SECOND, 4),

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from pipeline_world import MINUTE, SECOND, SUBJECT, SUCCESS, Pipe, takes
 
-from ajc.errors import TooLarge
+from ajc.errors import NotPermitted, TooLarge
 from ajc.exchange import ExecReply, ExecRequest
 from ajc_bridge.decision.outcome import (
     Busy,
@@ -155,6 +155,18 @@ async def test_a_request_that_never_left_was_begun_by_nobody() -> None:
     pipe.exchange.answer(SUBJECT, SUCCESS)
     pipe.line.fail("exchange.request")
     assert await attempt(pipe) == NoResponder(SUBJECT)
+
+
+async def test_a_request_that_was_not_let_through_was_begun_by_nobody_and_says_why() -> None:
+    pipe = Pipe(max_run_time_ns=MINUTE)
+    error = NotPermitted(SUBJECT)
+
+    async def refuse(_request: ExecRequest) -> ExecReply:
+        raise error
+
+    pipe.exchange.answer(SUBJECT, refuse)
+    pipe.exchange.answer(CATCHALL, SUCCESS)
+    assert await attempt(pipe, CATCHING) == NoResponder(SUBJECT, str(error))
 
 
 async def test_a_server_that_comes_back_in_time() -> None:

@@ -123,9 +123,10 @@ class Exchange(Protocol):
     ) -> Awaitable[ExecReply | None]:
         """Send the request and wait for its reply; None when none came until then.
 
-        It waits for a server to send it to until `send_by` at most, then raises `Unavailable`: it never left. With
-        `beaten` the request names a subject of its own for heartbeats, and each one that comes there before the end
-        moves `until`; what comes there later changes nothing.
+        It waits for a server to send it to until `send_by` at most, then raises `Unavailable`: it never left. So does
+        one that the server does not let through (`NotPermitted`). With `beaten` the request names a subject of its own
+        for heartbeats, and each one that comes there before the end moves `until`; what comes there later changes
+        nothing.
         """
 
 

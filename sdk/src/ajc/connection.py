@@ -7,10 +7,9 @@ Requests go through one private wildcard inbox and a table of futures.
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Callable
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +21,7 @@ from ajc.errors import (
     Unavailable,
 )
 from ajc.fast_transport import choose_transport
+from ajc.refused_subjects import RefusedSubjects
 from ajc.request_table import RequestTable
 from ajc.store_errors import store_error
 from ajc.transport import LOW_WATER, Message, RawCallback, Subscription, Transport
@@ -48,6 +48,9 @@ class Connection:
         self.options = options
         self.inbox_prefix = inbox_prefix
         self._requests = RequestTable(inbox_prefix)
+        self.refused = RefusedSubjects()
+        """For who sends requests past `ask`: what the server does not let this user publish."""
+        self.refused.tell(self._requests.refuse)
         self._on_state: StateCallback | None = None
         self._api_prefix = f"$JS.{options.jetstream_domain}.API." if options.jetstream_domain else "$JS.API."
         self._connected = asyncio.Event()
@@ -272,15 +275,10 @@ class Connection:
             self._connected.set()
             self._requests.fail(Closed(), everything=True)
         elif state == "error":
-            refused = _publish_refused(str(error))
-            if refused:
-                self._requests.refuse(refused[1])
+            self.refused.read(error)
         if self._on_state is not None:
             self._on_state(state, error)
 
-
-# nats-py hands the server's words on in lower case
-_publish_refused: Final = re.compile(r'permissions violation for publish to "(.+)"', re.IGNORECASE).search
 
 __all__ = [
     "Answer",

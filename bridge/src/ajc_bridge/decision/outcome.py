@@ -51,10 +51,11 @@ class NoHeartbeat(Struct, frozen=True):
 
 
 class NoResponder(Struct, frozen=True):
-    """Nobody listens on the subject (503): no work was begun."""
+    """Nobody listens on the subject (503), or nobody was asked, for the reason that `text` gives: no work was begun."""
 
     word: ClassVar[str] = "no_responder"
     subject: str
+    text: str = ""
 
 
 class Busy(Struct, frozen=True):

@@ -76,7 +76,8 @@ def decide(attempt: Attempt, outcome: Outcome, policy: QueuePolicy, now: Instant
             return _failed(active, f"malformed reply: {outcome.text}", policy, now)
         case NoResponder():
             delay = growing_ns(FIRST_WAIT_NS, attempt.waits, MAX_PARKED_NS)
-            return _put_back(attempt, outcome.word, f"no responder on {outcome.subject}", now.plus(delay), now)
+            text = outcome.text or f"no responder on {outcome.subject}"
+            return _put_back(attempt, outcome.word, text, now.plus(delay), now)
         case Busy():
             asked = _asked_ns(outcome.retry_after_ms)
             delay = _busy_ns(attempt) if asked is None else asked

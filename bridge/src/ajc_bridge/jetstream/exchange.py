@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ajc.connection import Connection
-from ajc.errors import Unavailable
+from ajc.errors import NotPermitted, Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.subjects import beat_prefix
 from ajc_bridge.happenings import BeatIgnored, ReplyIgnored
@@ -35,6 +35,7 @@ class _Waiting(msgspec.Struct, gc=False):
     task_id: str
     type: str
     beaten: Beaten | None
+    subject: str
 
 
 class NatsExchange:
@@ -58,6 +59,7 @@ class NatsExchange:
 
     async def start(self) -> None:
         """Open the inbox of replies, and that of heartbeats."""
+        self._connection.refused.tell(self._refused)
         await self._connection.subscribe_raw(f"{self._inbox}*", self._replied)
         await self._connection.subscribe_raw(f"{self._beats}*", self._beaten)
 
@@ -81,7 +83,7 @@ class NatsExchange:
     ) -> Awaitable[ExecReply | None]:
         """Send and wait; see `ports.Exchange.request`. A reply may still come after a reconnect, so that ends nothing.
 
-        Raises `Unavailable` when the request never left.
+        Raises `Unavailable` when the request never left, and `NotPermitted` when the server did not let it through.
         """
         if self._connection.ready():
             return self._send(subject, request, until, beaten)
@@ -95,7 +97,7 @@ class NatsExchange:
         headers = request.headers(None if beaten is None else self._beats + token)
         self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + token)
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
-        self._table[token.encode()] = _Waiting(future, until, request.task_id, request.type, beaten)
+        self._table[token.encode()] = _Waiting(future, until, request.task_id, request.type, beaten, subject)
         if until < self._due:
             self._look_at(until)
         return future
@@ -127,6 +129,16 @@ class NatsExchange:
             self._journal.note(ReplyIgnored("late", waiting.type, waiting.task_id))
         else:
             waiting.future.set_result(read_reply(headers, body))
+
+    def _refused(self, subject: str) -> None:
+        """Fail the newest request on this subject: each that is refused is told, and older ones may be worked on."""
+        for token, waiting in reversed(self._table.items()):
+            if waiting.subject.lower() == subject:
+                del self._table[token]
+                if not waiting.future.done():
+                    waiting.future.set_exception(NotPermitted(waiting.subject))
+                    waiting.future.exception()  # an attempt that was cancelled meanwhile never looks
+                return
 
     def _beaten(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         token = subject[self._beats_length :]

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from ajc import subjects
-from ajc.errors import TooLarge, Unavailable
+from ajc.errors import NotPermitted, TooLarge, Unavailable
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.failpoint import reach
 from ajc.trace_context import valid_context
@@ -110,9 +110,9 @@ async def _dispatch(
             # cannot be: the size was checked before the try was counted, and the server's limit has shrunk since
             outcome, came = Malformed(str(error)), "no_responder"
             break
-        except Unavailable:
-            # it never left, so nobody began
-            outcome, came = NoResponder(subject), "no_responder"
+        except Unavailable as error:
+            # it never left, or the server did not let it through, so nobody began
+            outcome, came = NoResponder(subject, str(error) if isinstance(error, NotPermitted) else ""), "no_responder"
             break
         finally:
             room.answered(active.type, sent, came if reply is None else reply.kind)

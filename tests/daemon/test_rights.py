@@ -1,0 +1,38 @@
+"""What the server does not let a bridge do: it is told so, and no task pays for it."""
+
+from __future__ import annotations
+
+import pytest
+from outside import world_of
+from scripted_responder import done
+
+CONFIG = """
+authorization {
+  users = [
+    { user: admin, password: a }
+    { user: bridge, password: b, permissions { publish: { deny: ["ajc.exec.>"] } } }
+  ]
+}
+"""
+QUEUE = """
+[queues.Q]
+max_run_time = "1h"
+"""
+
+
+@pytest.mark.parametrize("fast", ["1", "0"], ids=["fast", "public"])
+async def test_a_task_that_no_responder_may_be_asked_for_waits_and_says_so(make_server, make_bridge, kind, fast):
+    server = make_server(CONFIG)
+    url = server.url.replace("nats://", "nats://{}@")
+    bridge = await make_bridge(
+        url.format("bridge:b"), "[queues.Q]\nmax_run_time = '1h'", env={"AJC_FAST": fast}
+    ).ready()
+    async with world_of(url.format("admin:a"), bridge) as world:
+        responder = await world.serve(kind, [done()])
+        task = await world.run(kind, queue="Q")
+        await world.until_schedule("Q", task.id)  # without the word of the server it would be held for the run time
+        found = await world.load(task.id)
+        assert (found.state, found.tries) == ("new", 0)
+        assert found.last_err.startswith(f"no permission to publish on ajc.exec.{kind}")
+        assert responder.requests == []
+        assert bridge.metric("ajc_bridge_slots", state="busy") == 0
