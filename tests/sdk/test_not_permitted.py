@@ -9,7 +9,7 @@ import pytest
 from sdk_world import item_of, unique, until
 
 import ajc
-from ajc import untaken
+from ajc import enqueue_many, untaken
 from ajc.connection import Connection, Message
 from ajc.context import resolve
 from ajc.task_records import save_task
@@ -177,6 +177,27 @@ async def test_a_short_time_to_answer_does_not_make_a_queue_missing(make_server:
         with pytest.raises(ajc.Unavailable, match=r"LATE has no leader, or does not exist; .* enqueue it again"):
             await client.enqueue("email:new", id="eight", queue="LATE")
         assert (await client.load("eight")).state == "new"
+
+
+async def test_many_enqueues_without_a_right_wait_for_no_answer(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enqueue_many, "ANSWER_SECONDS", 600.0)
+    server = await served(make_server)
+    async with ajc.connect(url(server, "none:n")) as client:
+        tasks = [ajc.new_task("email:new", queue="MAY") for _ in range(600)]
+        refused = [error async for error in client.enqueue_many(tasks, return_errors=True)]
+        assert [getattr(error, "subject", "") for error in refused] == [f"CHORIA_AJ.T.{task.id}" for task in tasks]
+    async with ajc.connect(url(server, "some:s")) as client:
+        tasks = [ajc.new_task("email:new", queue=name) for name in ("MAY", "MAY_NOT") * 300]
+        stored, refused = [], []
+        async for outcome in client.enqueue_many(tasks, return_errors=True):
+            (refused if isinstance(outcome, ajc.NotPermitted) else stored).append(outcome)
+        assert stored == tasks[::2]
+        assert [getattr(error, "subject", "") for error in refused] == [
+            f"CHORIA_AJ.Q.MAY_NOT.{task.id}" for task in tasks[1::2]
+        ]
+        assert (await client.load(tasks[1].id)).state == "queue_error"
 
 
 async def test_a_result_that_may_not_be_read_is_not_waited_for(make_server: Any) -> None:

@@ -22,7 +22,7 @@ from ajc.enqueue_commands import commands_of, save_command
 from ajc.entry import as_enqueued, prepare
 from ajc.errors import AjcError, QueueFull, Unavailable
 from ajc.failpoint import reach
-from ajc.subjects import check_id
+from ajc.subjects import check_id, item_subject, task_subject
 from ajc.task import Task
 from ajc.task_records import NEW_RECORD, check_task_size
 
@@ -89,6 +89,7 @@ class EnqueueMany:
         """Yield a `Task`, or the error that it met, for each task; without `return_errors` the first one is raised."""
         flights = self._flights
         subscription = await self._connection.subscribe_raw(f"{self._inbox.decode()}*", self._answered)
+        self._connection.refused.tell(self._refused)
         self._sweep()
         try:
             while True:
@@ -109,6 +110,7 @@ class EnqueueMany:
             while flights:
                 await self._wait_for_head()
                 flights.popleft()
+            self._connection.refused.tell_no_more(self._refused)
             if self._sweeper is not None:
                 self._sweeper.cancel()
             if not self._connection.closed:
@@ -210,6 +212,18 @@ class EnqueueMany:
         self._land(flight, flight.task)
         if self._under_way <= self._refill and self._later is None:
             self._fill()
+
+    def _refused(self, subject: str) -> None:
+        """Take up what the server did not let through: there will be no answer. Each is told, in their order."""
+        for flight in self._answers.values():
+            if subject == self._asked(flight).lower():
+                self._go_carefully(flight)
+                return
+
+    @staticmethod
+    def _asked(flight: _Flight) -> str:
+        task = flight.task
+        return task_subject(task.id) if flight.revision is None else item_subject(task.queue, task.id)
 
     def _sweep(self) -> None:
         """Take up what got no answer in time, or lost its connection."""
