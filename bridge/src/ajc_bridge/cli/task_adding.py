@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ async def add_task(
     One of this id, type and queue that is stored already is returned where somebody `waits` for its end: so a command
     that was broken off can be repeated.
     """
-    from ajc.errors import AlreadyExists, NotFound, QueueFull  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import AlreadyExists, NotFound, NotPermitted, QueueFull, RequestTimeout  # noqa: PLC0415 - keeps --help quick
 
     try:
         task = await client.enqueue(
@@ -51,7 +52,8 @@ async def add_task(
             raise _stored(task, type, queue) from None
         say(f"task {task_id} is stored already, and nothing was added; waiting for its end")
     except NotFound as error:
-        await client.connection.api("INFO")  # without JetStream everything is missing: that is said instead
+        with suppress(NotPermitted, RequestTimeout):  # without JetStream everything is missing: that is said instead
+            await client.connection.api("INFO")
         raise _missing(error, queue, task_id) from None
     except QueueFull as error:
         text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
