@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from command_line import CommandLine, told, until
@@ -13,6 +14,8 @@ from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
 from ajc.headers import encode_headers
 from ajc.subjects import delay_fire_subject, delay_schedule_subject
+from ajc_bridge.cli import examination
+from ajc_bridge.jetstream.served_types import Overview
 
 
 def findings(cli: CommandLine, code: int) -> dict[str, tuple[str, str, str]]:
@@ -129,6 +132,11 @@ def test_a_queue_that_the_bridge_does_not_name_and_a_short_lease_are_told(own_se
     )
 
 
+def about(document: Any, word: str) -> Any:
+    """The finding that has this word, None when there is none."""
+    return next((one for one in document["findings"] if word in one["text"]), None)
+
+
 @pytest.mark.rule("EXEC-40")
 def test_a_type_that_nobody_serves_is_told(own_server, tmp_path) -> None:
     cli = CommandLine(own_server.url, tmp_path)
@@ -137,13 +145,33 @@ def test_a_type_that_nobody_serves_is_told(own_server, tmp_path) -> None:
         told(cli.start("run", "--config", "bridge.toml"), "queue.bound")
         task_id = cli.ok("task", "add", "email:nwe", "--queue", "Q").out.strip()
         until(lambda: "no responder" in cli.ok("task", "view", task_id).out, "put back")
-        document = cli.ok("doctor", "--json").json
+        # while the bridge is about to ask again the task is no waiting one
+        told_of = until(lambda: about(cli.ok("doctor", "--json").json, "email:nwe"), "told")
     finally:
         cli.end()
-    (told_of,) = [one for one in document["findings"] if "email:nwe" in one["text"]]
     assert told_of["verdict"] == "note"
     assert told_of["text"] == "nobody served the type email:nwe when a bridge asked last, and tasks of it wait"
     assert "`ajc-bridge handlers ls`" in told_of["mend"]
+
+
+def test_waiting_tasks_that_may_not_be_looked_at_are_told(tmp_path, make_server) -> None:
+    limits = 'permissions { publish = ["$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$SRV.>"], subscribe = ["_INBOX.>"] }'
+    server = make_server(f"authorization {{ users: [{{ user: u, password: p, {limits} }}] }}")
+    cli = CommandLine(server.url.replace("//", "//u:p@"), tmp_path)
+    told_of = about(cli("doctor", "--json").json, "waiting tasks were not looked at")
+    assert told_of["verdict"] == "note"
+    assert "no permission to publish on $JS.API.STREAM.NAMES" in told_of["text"]
+
+
+async def test_how_many_of_the_waiting_tasks_were_looked_at_is_told(server, monkeypatch) -> None:
+    async def a_part(_connection: Connection) -> Overview:
+        return Overview([], 4096, whole=False)
+
+    monkeypatch.setattr(examination, "served_types", a_part)
+    connection = await Connection.open(ConnectOptions(servers=(server.url,)))
+    found = [one.text for one in await examination.examine(connection)]
+    assert "of the waiting tasks 4096 were looked at for types that nobody serves" in found
+    await connection.close()
 
 
 async def test_due_items_that_find_no_room_are_told(own_server, tmp_path) -> None:

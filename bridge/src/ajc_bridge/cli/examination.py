@@ -278,4 +278,10 @@ async def _responders(connection: Connection) -> list[Finding]:
             text = f"nobody served the type {one.type} when a bridge asked last, and tasks of it wait"
             mend = "start a responder for it, or is the type misspelt? `ajc-bridge handlers ls` shows all types"
             found.append(Finding("note", "responders", text, mend))
+    if overview.unseen:
+        text = f"waiting tasks were not looked at for types that nobody serves: {overview.unseen}"
+        found.append(Finding("note", "responders", text, "look again, or with a --context whose user may look"))
+    elif not overview.whole:
+        text = f"of the waiting tasks {overview.looked_at} were looked at for types that nobody serves"
+        found.append(Finding("note", "responders", text))
     return found
