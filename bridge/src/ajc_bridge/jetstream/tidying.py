@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from ajc.connection import Connection
-from ajc.errors import AjcError, Unavailable
+from ajc.errors import AjcError, NotPermitted, Unavailable
 from ajc.queue import QueueInfo
 from ajc_bridge.happenings import RemainsCleared, Trouble
 from ajc_bridge.jetstream.remains import Remains
@@ -25,9 +25,11 @@ class Tidying:
         self._connection, self._journal, self._served = connection, journal, served
         self._may_be_back = asyncio.Event()
         self._may_be_back.set()
+        self._forbidden: set[str] = set()
 
     def reconnected(self) -> None:
-        """Look again at what the server has: it may have been killed."""
+        """Look again at what the server has: it may have been killed, or let us do more than before."""
+        self._forbidden.clear()
         self._may_be_back.set()
 
     async def run(self) -> None:
@@ -37,8 +39,14 @@ class Tidying:
             self._may_be_back.clear()
             await anyio.sleep(TIDY_SECONDS)  # the server has taken up its own work again by then
             for info in list(self._served()):
+                if info.name in self._forbidden:
+                    continue
                 try:
                     removed = await Remains(self._connection, info.name).clear()
+                except NotPermitted as error:  # told once: no later look has the right either
+                    self._forbidden.add(info.name)
+                    self._journal.note(Trouble(f"queue {info.name}", f"what is left cannot be tidied up: {error}"))
+                    continue
                 except Unavailable:
                     self._may_be_back.set()  # looked at again
                     continue
