@@ -58,8 +58,8 @@ async def connect(
 class Client:
     """Enqueues tasks, reads them, waits for them, and looks after queues. Made by `connect`.
 
-    Every method raises errors of `ajc.errors` only, among them always `Unavailable` (no answer in time) and
-    `Closed`. Not thread-safe: one event loop uses it; `ajc.connect_sync` gives what threads can share.
+    Every method raises errors of `ajc.errors` only, among them always `Unavailable` (no answer in time), `Closed` and
+    `NotPermitted`. Not thread-safe: one event loop uses it; `ajc.connect_sync` gives what threads can share.
     """
 
     def __init__(self, connection: Connection, *, timeout: Duration = DEFAULT_TIMEOUT) -> None:
@@ -108,7 +108,8 @@ class Client:
 
         Raises `AlreadyExists`, `QueueFull` and `NotFound` (no such queue; in both cases the task is kept as
         `queue_error`), `TooLarge`, `InvalidName`, `InvalidValue`, `StoreError`; after `Unavailable` enqueue again
-        under the same id.
+        under the same id. Of that kind, but not to be repeated: `NotPermitted` without the right to the store (nothing
+        is stored) or to the queue (a new task is kept as `queue_error`).
         """
         task = new_task(
             type,

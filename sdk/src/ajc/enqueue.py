@@ -81,7 +81,9 @@ class Enqueue:
 
         Raises `AlreadyExists`, `QueueFull` and `NotFound` (no such queue: in both cases the task is stored as
         `queue_error`), `StoreError`, and `Unavailable`: then enqueue it again under the same id, and nothing is
-        doubled. A queue without a leader is waited for; who may not read its state hears of one that is missing only
+        doubled. `NotPermitted` is an `Unavailable` that comes at once, and repeating does not help: without the right
+        to the store nothing is stored, without that to the queue the task is stored as `queue_error`, unless it was
+        stored before. A queue without a leader is waited for; who may not read its state hears of a missing one only
         once no election would last so long.
         """
         reach("enqueue.begin")

@@ -10,7 +10,7 @@
      ├─ QueueFull              the queue is at its limit and rejects new entries
      ├─ SignatureError         a task that is unsigned or wrongly signed
      ├─ StoreError             any other refusal by JetStream, with its code
-     ├─ Unavailable            no answer: whether it happened is unknown, so read back before repeating
+     ├─ Unavailable            no answer: whether it happened is unknown (but for NotPermitted), so read back
      │   ├─ Closed             the connection is closed for good
      │   ├─ RequestTimeout     no reply in time
      │   ├─ NoResponders       nobody listens on that subject
@@ -161,7 +161,7 @@ class StoreError(AjcError):
 
 
 class Unavailable(AjcError):
-    """No connection, or no answer. Whether a write happened is unknown: read back before repeating it."""
+    """No connection, or no answer. Whether a write happened is unknown unless the kind says so: read back first."""
 
 
 class Closed(Unavailable):
