@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import SIGHUP
+
 import pytest
 from outside import world_of
 from scripted_responder import done
@@ -10,7 +12,7 @@ CONFIG = """
 authorization {
   users = [
     { user: admin, password: a }
-    { user: bridge, password: b, permissions { publish: { deny: ["ajc.exec.>"] } } }
+    { user: bridge, password: b, permissions { publish: { deny: ["ajc.exec.>", "$JS.API.STREAM.UPDATE.>"] } } }
   ]
 }
 """
@@ -36,3 +38,18 @@ async def test_a_task_that_no_responder_may_be_asked_for_waits_and_says_so(make_
         assert found.last_err.startswith(f"no permission to publish on ajc.exec.{kind}")
         assert responder.requests == []
         assert bridge.metric("ajc_bridge_slots", state="busy") == 0
+
+
+async def test_a_file_with_what_the_bridge_may_not_change_is_refused(make_server, make_bridge, kind):
+    server = make_server(CONFIG)
+    url = server.url.replace("nats://", "nats://{}@")
+    bridge = await make_bridge(url.format("bridge:b"), "[queues.Q]\npriority = 20").ready()
+    bridge.write("[queues.Q]\npriority = 30")
+    bridge.signal(SIGHUP)
+    line = await bridge.log("config.refused")
+    assert line["lines"][0].startswith("no permission to publish on $JS.API.STREAM.UPDATE.CHORIA_AJ_Q_Q")
+    async with world_of(url.format("admin:a"), bridge) as world:
+        assert (await world.info("CHORIA_AJ_Q_Q"))["config"]["metadata"]["ajc.priority"] == "20"
+    bridge.write("[queues.Q]\npriority = 20\n[bridge]\nconcurrency = 5")
+    bridge.signal(SIGHUP)
+    assert (await bridge.log("config.applied"))["changed"] == ["bridge.concurrency"]

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from ajc.connection import Connection
-from ajc.errors import AjcError, Unavailable
+from ajc.errors import AjcError, NotPermitted, Unavailable
 from ajc.topology import possible_changes
 from ajc_bridge.config import Config, ConfigError, changed_keys, restart_needed
 from ajc_bridge.happenings import ConfigApplied, ConfigRefused, QueueConfigured, Trouble
@@ -50,10 +50,15 @@ class Following:
                 self._journal.note(ConfigRefused((f"{type(error).__name__}: {error}",)))
 
     async def _apply_surely(self, config: Config, connection: Connection, serving: Serving) -> None:
-        """Apply, however long the server is away, unless a newer reading is asked for meanwhile."""
+        """Apply, however long the server is away, unless a newer reading is asked for meanwhile.
+
+        What the bridge may not change is refused at once: no repetition would have the right.
+        """
         while not self._wanted.is_set():
             try:
                 await self._apply(config, connection, serving)
+            except NotPermitted:
+                raise
             except Unavailable as error:
                 self._journal.note(Trouble("reload", str(error)))
                 await anyio.sleep(_PAUSE_SECONDS)
