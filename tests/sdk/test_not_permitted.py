@@ -26,6 +26,7 @@ authorization {
         subscribe = ["_INBOX.>"]
       }
     }
+    { user: retrier, password: t, permissions { publish = { deny: ["CHORIA_AJ.Q.>"] } } }
     { user: none, password: n, permissions { publish = ["x"], subscribe = ["_INBOX.>", "CHORIA_AJ.E.>"] } }
     {
       user: reader, password: r
@@ -232,3 +233,15 @@ async def test_a_cancel_that_may_not_take_the_item_away_tells_whoever_runs_it_an
         assert await item_of(admin, "MAY", "ten")
         await until(lambda: heard)
         assert (heard[0].subject, heard[0].body) == ("ajc.cancel.ten", b"no longer wanted")
+
+
+async def test_a_retry_without_the_right_to_the_queue_says_so_in_the_record(make_server: Any) -> None:
+    server = await served(make_server)
+    async with ajc.connect(url(server, "admin:a")) as admin, ajc.connect(url(server, "retrier:t")) as client:
+        task = ajc.new_task("email:new", id="eleven", queue="MAY").replace(state="terminated")
+        await save_task(admin.connection, task, 0)
+        with pytest.raises(ajc.NotPermitted, match=r"CHORIA_AJ\.Q\.MAY\.eleven"):
+            await client.retry("eleven")
+        found = await admin.load("eleven")
+        assert found.state == "queue_error"  # a retry without an item would be found, and queued all the same
+        assert "no permission to publish on CHORIA_AJ.Q.MAY.eleven" in found.last_err

@@ -7,7 +7,7 @@ from typing import Final
 from ajc.connection import Connection
 from ajc.enqueue import ANSWER_SECONDS
 from ajc.entry import announce
-from ajc.errors import Conflict, NotFound, QueueFull, Unavailable
+from ajc.errors import Conflict, NotFound, NotPermitted, QueueFull, Unavailable
 from ajc.instant import Instant
 from ajc.making_tasks import Deadline, deadline_instant
 from ajc.retry_by_hand import retried
@@ -39,8 +39,8 @@ async def retry_task(
     given. Its schedule and its dead letter go.
 
     Raises `NotFound` (no such task or queue), `Conflict` for a task that is queued, blocked or running, that somebody
-    else changes meanwhile, or whose deadline has passed without a new one, `QueueFull`, and `Unavailable`: then do it
-    again.
+    else changes meanwhile, or whose deadline has passed without a new one, `QueueFull`, `NotPermitted` (without the
+    right to the queue, as for a full one, it becomes `queue_error`), and `Unavailable`: then do it again.
     """
     record = await read_task(connection, task_id)
     now = Instant.now()
@@ -59,8 +59,9 @@ async def retry_task(
     item = WorkItem(task_id=task_id).encode()
     try:
         await connection.stored(item_subject(target, task_id), item, timeout=ANSWER_SECONDS)
-    except QueueFull:
-        refused = task.replace(state=str(TaskState.QUEUE_ERROR), last_err=f"queue {target} is full")
+    except (QueueFull, NotPermitted) as error:
+        text = f"queue {target} is full" if isinstance(error, QueueFull) else str(error)
+        refused = task.replace(state=str(TaskState.QUEUE_ERROR), last_err=text)
         await save_task(connection, refused, revision)
         announce(connection, refused)
         raise
