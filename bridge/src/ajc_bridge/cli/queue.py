@@ -98,16 +98,16 @@ def ls(server: Server = None, context: Context = None, as_json: Json = False) ->
     """
 
     async def work(client: Client) -> tuple[list[tuple[QueueInfo, int | None]], list[str]]:
-        from ajc.errors import AjcError, Unavailable  # noqa: PLC0415 - keeps --help quick
+        from ajc.errors import AjcError, NotPermitted, Unavailable  # noqa: PLC0415 - keeps --help quick
         from ajc_bridge.cli.queue_look import delayed  # noqa: PLC0415
 
         infos, troubles = [], []
         for name in await client.queues():
             try:
                 infos.append((await client.queue(name), await delayed(client.connection, name)))
-            except Unavailable:
-                raise
             except AjcError as error:
+                if isinstance(error, Unavailable) and not isinstance(error, NotPermitted):
+                    raise
                 troubles.append(f"queue {name}: {error}")
         return infos, troubles
 

@@ -136,7 +136,7 @@ def _each(
 
     `forbidden` gives the hint for a task whose state does not allow it.
     """
-    from ajc.errors import AjcError, Conflict, Unavailable  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import AjcError, Conflict, NotPermitted, Unavailable  # noqa: PLC0415 - keeps --help quick
 
     code = 0
 
@@ -145,9 +145,9 @@ def _each(
         for one in task_ids:
             try:
                 task = await act(client, one)
-            except Unavailable:
-                raise
             except AjcError as error:
+                if isinstance(error, Unavailable) and not isinstance(error, NotPermitted):
+                    raise  # that would be so for all of them, and a right may be one of this task's queue
                 told = error
                 if isinstance(error, Conflict) and error.task is not None:
                     told = CliError(str(error), forbidden(error.task), CONFLICT, task_id=one)
