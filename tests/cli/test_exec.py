@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 
 import psutil
 import pytest
@@ -18,14 +17,15 @@ from ajc.connection import Connection, Message
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.instant import Instant
 from ajc.task import Task
+from ajc_bridge.cli.refusals import REFUSED_SECONDS, Refusals
 
 SCRIPT = 'read code; echo "$AJ_TASK_ID $AJ_TASK_TYPE $AJ_QUEUE $AJ_TRY $AJ_MAX_TRIES"; echo oops >&2; exit $code'
 
 
 async def ask(
-    url: str, kind: str, payload: bytes, seconds: float = 10.0, task: Task | None = None
+    where: str | Connection, kind: str, payload: bytes, seconds: float = 10.0, task: Task | None = None
 ) -> tuple[Task, ExecReply]:
-    """Send a request as a bridge does, and return its reply."""
+    """Send a request as a bridge does, over a connection of its own to a URL, and return its reply."""
     task = task or Task.create(kind, payload, queue="Q").replace(state="active", tries=2)
     request = ExecRequest(
         task_id=task.id,
@@ -37,14 +37,15 @@ async def ask(
         timeout_ms=int(seconds * 1000),
         body=task.encode(),
     )
-    connection = await Connection.open(ConnectOptions(servers=(url,)))
+    connection = await Connection.open(ConnectOptions(servers=(where,))) if isinstance(where, str) else where
     try:
         reply: Message = await connection.request(
             f"ajc.exec.{kind}", request.body, headers=request.headers(), timeout=20
         )
         return task, read_reply(reply.headers, reply.body)
     finally:
-        await connection.close()
+        if connection is not where:
+            await connection.close()
 
 
 async def test_exit_codes_become_replies(cli: CommandLine, kind: str) -> None:
@@ -61,17 +62,33 @@ async def test_a_task_that_was_refused_is_not_run_again_for_a_second_and_others_
 ) -> None:
     """A bridge asks many times a second for room: each time a process would be too much."""
     runs = cli.folder / "runs"
-    told(cli.start("exec", kind, "--", "sh", "-c", f"echo $AJ_TASK_ID >> {runs}; echo full >&2; exit 69"), "serving")
+    script = f"echo $AJ_TASK_ID $(date +%s.%N) >> {runs}; echo full >&2; exit 69"
+    told(cli.start("exec", kind, "--", "sh", "-c", script), "serving")
     task, reply = await ask(cli.url, kind, b"")
-    until = time.monotonic() + 0.3
-    while time.monotonic() < until:
-        _, again = await ask(cli.url, kind, b"", task=task)
-        assert (again.kind, again.text) == (reply.kind, reply.text) == ("busy", "full")
     other, _ = await ask(cli.url, kind, b"")
-    assert runs.read_text().split() == [task.id, other.id]
-    await asyncio.sleep(1.1)
-    await ask(cli.url, kind, b"", task=task)
-    assert runs.read_text().split() == [task.id, other.id, task.id]
+    connection = await Connection.open(ConnectOptions(servers=(cli.url,)))
+    while len(begun := [line.split() for line in runs.read_text().splitlines()]) < 3:
+        _, again = await ask(connection, kind, b"", task=task)
+        assert (again.kind, again.text) == (reply.kind, reply.text) == ("busy", "full")
+    await connection.close()
+    assert [one for one, _ in begun] == [task.id, other.id, task.id]
+    first, second = (float(at) for one, at in begun if one == task.id)
+    assert second - first >= REFUSED_SECONDS
+
+
+def test_a_refusal_stands_for_a_second_for_its_own_task() -> None:
+    now = 100.0
+    refusals = Refusals(lambda: now)
+    assert refusals.said("a") is None
+    refusals.note("a", "full")
+    now += REFUSED_SECONDS / 2
+    refusals.note("b", "fuller")
+    assert (refusals.said("a"), refusals.said("b"), refusals.said("c")) == ("full", "fuller", None)
+    now += REFUSED_SECONDS / 2
+    assert (refusals.said("a"), refusals.said("b")) == (None, "fuller")
+    refusals.note("a", "again")
+    now += REFUSED_SECONDS / 2
+    assert (refusals.said("a"), refusals.said("b")) == ("again", None)
 
 
 async def test_without_a_file_to_open_it_is_busy_and_no_try_is_used(cli: CommandLine, kind: str) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 import pytest
-from command_line import PROGRAM, CommandLine, told, until
+from command_line import PROGRAM, CommandLine, Done, told, until
 
 from ajc.client import connect
 from ajc.entry import announce
@@ -367,7 +367,15 @@ def test_a_wait_for_a_type_that_nobody_serves_names_it(cli: CommandLine, kind: s
     file = cli.folder / "bridge.toml"
     file.write_text(f'[http]\nlisten = "off"\n[queues.{kind}]\n')
     told(cli.start("run", "--config", file), "queue.bound")
-    late = cli("task", "add", kind, "-q", kind, "--wait", "3s")
+    task_id = cli.ok("task", "add", kind, "-q", kind).out.strip()
+    until(lambda: "no responder" in cli.ok("task", "view", task_id).out, "put back")
+
+    def waited() -> Done | None:
+        """Wait once more; None where the bridge was asking just then, and the error was gone for that moment."""
+        late = cli("task", "add", kind, "-q", kind, "--id", task_id, "--wait", "100ms")
+        return late if "last error" in late.err else None
+
+    late = until(waited, "told")
     assert late.code == 1
     assert f"last error: no responder on ajc.exec.{kind}" in late.err
 
