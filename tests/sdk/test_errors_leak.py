@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 from sdk_world import queue_of, until
 
 import ajc
-from ajc.connect_options import ConnectOptions
+from ajc.connect_options import ConnectOptions, unreadable_files
 from ajc.connection import Connection
 from ajc.testing.nats_server import _binary
 
@@ -90,9 +91,22 @@ async def test_refused_for_good(make_server: Any, wait_for_server: bool) -> None
 
 
 async def test_files_that_are_not_there(server: Any) -> None:
-    for missing in ({"creds": "/nope/x.creds"}, {"nkey": "/nope/x.nk"}, {"tls_ca": "/nope/ca.pem"}):
-        with pytest.raises(ajc.AjcError):
-            await Connection.open(ConnectOptions(servers=(server.url,), **missing))
+    for option in ("creds", "nkey", "tls_ca", "tls_cert", "tls_key"):
+        with pytest.raises(ajc.InvalidValue, match=f"{option} '/nope/x': cannot be read: No such file or directory"):
+            await Connection.open(ConnectOptions(servers=(server.url,), **{option: "/nope/x"}))
+
+
+def test_files_are_looked_at_and_not_read(tmp_path: Any) -> None:
+    folder = ConnectOptions(nkey=str(tmp_path))
+    assert list(unreadable_files(folder)) == [("nkey", str(tmp_path), "cannot be read: Is a directory")]
+    source, sink = os.pipe()
+    os.write(sink, b"once")
+    try:
+        assert list(unreadable_files(ConnectOptions(creds=f"/dev/fd/{source}"))) == []
+        assert os.read(source, 10) == b"once"
+    finally:
+        os.close(source)
+        os.close(sink)
 
 
 async def test_no_jetstream(tmp_path: Any) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from ajc.errors import Unavailable
+from ajc.errors import InvalidValue
+
+FILE_OPTIONS: Final = ("creds", "nkey", "tls_ca", "tls_cert", "tls_key")
 
 
 class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +39,28 @@ def without_secrets(server: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
+def unreadable_files(options: ConnectOptions) -> Iterator[tuple[str, str, str]]:
+    """Yield the option, the path and the reason for each file of credentials or TLS that cannot be read.
+
+    None of it is read here: it may be a pipe, which can be read once.
+    """
+    for option in FILE_OPTIONS:
+        path = getattr(options, option)
+        if not path:
+            continue
+        file = Path(path)
+        try:
+            if not file.is_fifo():  # to open and close one would end whoever writes it
+                with file.open("rb"):
+                    pass
+        except (OSError, ValueError) as error:
+            yield option, path, f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
 def check_files(options: ConnectOptions) -> None:
-    """Raise `Unavailable` for credentials that cannot be read: nats-py looks only once a server asks for them."""
-    for path in (options.creds, options.nkey):
-        if path is not None:
-            try:
-                Path(path).read_bytes()
-            except OSError as error:
-                raise Unavailable(f"the credentials cannot be read: {error}") from error
+    """Raise `InvalidValue` for such a file: nats-py looks for credentials only once a server asks for them."""
+    for option, path, reason in unreadable_files(options):
+        raise InvalidValue(option, path, reason)
 
 
 def tls_context(options: ConnectOptions) -> ssl.SSLContext | None:

@@ -69,10 +69,10 @@ class Connection:
     ) -> Self:
         """Connect, or raise `Unavailable` (nobody there in time) or `Closed` (refused for good: credentials).
 
-        With `wait_for_server` only a refusal for good raises: the call lasts until there is a server, or until it is
-        cancelled, which ends it at once. `private_inbox`
-        puts the inbox under a random prefix of its own that nobody with `_INBOX.>` can read, unless the options name a
-        prefix.
+        A file of credentials or TLS that cannot be read is `InvalidValue`. With `wait_for_server` only such a file and
+        a refusal for good raise: the call lasts until there is a server, or until it is cancelled, which ends it at
+        once. `private_inbox` puts the inbox under a random prefix of its own that nobody with `_INBOX.>` can read,
+        unless the options name a prefix.
         """
         prefix = options.inbox_prefix or (f"_INBOX_{secrets.token_hex(8)}" if private_inbox else "_INBOX")
         transport, missing = choose_transport(fast=fast)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ajc_bridge.cli.exits import USAGE, CliError
 
 if TYPE_CHECKING:
     from ajc.client import Client
-    from ajc.connect_options import ConnectOptions
     from ajc_bridge.config import NatsConfig
 
-# the options that name files, and the keys of [nats] that set them
+# the keys of [nats] that set the options that name files
 _FILES: Final = {"creds": "creds", "nkey": "nkey", "tls_ca": "tls.ca", "tls_cert": "tls.cert", "tls_key": "tls.key"}
 
 T = TypeVar("T")
@@ -52,6 +50,7 @@ def check_connection(server: str | None, context: str | None) -> None:
 
     Raises `InvalidValue`, and `CliError` (usage) for a context that does not exist, or files that cannot be used.
     """
+    from ajc.connect_options import unreadable_files  # noqa: PLC0415
     from ajc.context import resolve  # noqa: PLC0415
     from ajc.errors import NotFound  # noqa: PLC0415
 
@@ -59,7 +58,7 @@ def check_connection(server: str | None, context: str | None) -> None:
         options = resolve(server, context)
     except NotFound as error:  # exit 3 is for tasks and queues: scripts ask for them
         raise CliError(str(error), "`nats context ls` shows the contexts there are", USAGE) from None
-    for option, path, reason in _wrong_files(options):
+    for option, path, reason in unreadable_files(options):
         hint = "the context names it, or the environment ($NATS_CREDS, $NATS_NKEY, $NATS_CA, $NATS_CERT, $NATS_KEY)"
         raise CliError(f"{option.removeprefix('tls_')} {path}: {reason}", hint, USAGE)
 
@@ -69,6 +68,7 @@ def wrong_files(nats: NatsConfig) -> list[str]:
 
     What else is wrong about where to connect is left to the bridge, which says it.
     """
+    from ajc.connect_options import unreadable_files  # noqa: PLC0415
     from ajc.errors import AjcError  # noqa: PLC0415
     from ajc_bridge.jetstream.connection import connect_options  # noqa: PLC0415
 
@@ -77,20 +77,9 @@ def wrong_files(nats: NatsConfig) -> list[str]:
     except AjcError:
         return []
     lines = []
-    for option, path, reason in _wrong_files(options):
+    for option, path, reason in unreadable_files(options):
         table, _, key = f"nats.{_FILES[option]}".rpartition(".")
         own = getattr(nats.tls if table == "nats.tls" else nats, key)
         origin = "" if own else " (from the context or the environment)"
         lines.append(f"{table}.{key}: {path}: {reason}{origin}")
     return lines
-
-
-def _wrong_files(options: ConnectOptions) -> Iterator[tuple[str, str, str]]:
-    """Yield the option, the path, and what is wrong with it."""
-    for option in _FILES:
-        path = getattr(options, option)
-        if path:
-            try:
-                Path(path).read_bytes()
-            except OSError as error:
-                yield option, path, f"cannot be read: {error.strerror or error}"
