@@ -224,7 +224,7 @@ async def test_the_largest_task_that_can_be_saved_and_sent() -> None:
     pipe.server.enqueue(sized(pipe, limit), queue="Q")
     answer = await admitted(pipe)
     budget = time_budget(answer.attempt.active, pipe.policy, pipe.now())
-    request = _request(pipe.policy, Lease("Q", "t1", b"", 1, 0, "", 0, 0), answer, budget, ("", ""))
+    request = _request(pipe.policy, Lease("Q", "t1", b"", 1, 0, b"", 0, 0), answer, budget, ("", ""))
     assert len(request.headers()) + len(request.body) <= pipe.exchange.limit
 
 
@@ -239,7 +239,7 @@ async def test_a_trace_context_has_its_room_beside_the_largest_task() -> None:
         if not isinstance(answer, Admitted):
             break
         budget = time_budget(answer.attempt.active, pipe.policy, pipe.now())
-        request = _request(pipe.policy, Lease("Q", task_id, b"", 1, 0, "", 0, 0), answer, budget, trace)
+        request = _request(pipe.policy, Lease("Q", task_id, b"", 1, 0, b"", 0, 0), answer, budget, trace)
         assert len(request.headers()) + len(request.body) <= pipe.exchange.limit
     assert isinstance(answer, Settled)
     assert answer.transition.reason == "task_too_large"

@@ -168,9 +168,9 @@ async def test_an_item_that_comes_again_too_soon_is_taken_over_and_renewed_at_on
     async with keeping(pipe) as keepalive:
         lease = await held(pipe, keepalive)
         await asyncio.sleep(1)
-        again = replace(lease, token="1.2", deliveries=2, until=lease.until + 1)
+        again = replace(lease, token=b"1.2", deliveries=2, until=lease.until + 1)
         assert keepalive.take_over(again)
-        assert (lease.token, lease.until) == ("1.2", again.until)
+        assert (lease.token, lease.until) == (b"1.2", again.until)
         assert pipe.notes.of(ItemCameAgain) == [ItemCameAgain("Q", "t1", 2)]
         await until(lambda: len(pipe.line.names("queue.renew")) == 1)
 
@@ -181,7 +181,7 @@ async def test_what_is_not_held_is_not_taken_over(why: str) -> None:
     policy = replace(THIRTY, renews=why != "no renewal")
     keepalive = Keepalive(pipe.end, pipe.server.clock, pipe.notes, policy)
     lease = await held(pipe, keepalive)
-    again = replace(lease, token="1.2", deliveries=2)
+    again = replace(lease, token=b"1.2", deliveries=2)
     if why == "other item":
         again.subject_id = "t2"
     elif why == "other body":

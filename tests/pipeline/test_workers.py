@@ -12,7 +12,7 @@ from ajc_bridge.ports import Lease
 
 
 def lease(name: str) -> Lease:
-    return Lease("Q", name, b"", 1, 0, "token", until=1e9, received=0.0)
+    return Lease("Q", name, b"", 1, 0, b"token", until=1e9, received=0.0)
 
 
 class Work:

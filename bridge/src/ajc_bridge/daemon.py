@@ -21,6 +21,7 @@ from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, State
 from ajc.errors import Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.stored_queue import Change
+from ajc.transport import SMALLEST_LIMIT
 from ajc_bridge import __version__, happenings
 from ajc_bridge.clock import SystemClock
 from ajc_bridge.config import Config
@@ -231,8 +232,14 @@ class Daemon:
                 pass
 
     def _publish(self, subject: str, body: bytes) -> None:
-        if self._connection is not None:
-            self._connection.publish(subject, body)
+        """Send an event; its subject is made of checked names."""
+        connection, size = self._connection, len(body)
+        if connection is None:
+            return
+        if size > SMALLEST_LIMIT:
+            connection.publish(subject, body)
+        else:  # nothing is left to check
+            connection.send(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, body))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ class Lease(msgspec.Struct, eq=False):
     body: bytes
     deliveries: int
     backlog: int
-    token: str
+    token: bytes
     until: float
     received: float
     lost: bool = False

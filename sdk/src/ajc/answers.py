@@ -52,6 +52,14 @@ def read_pub_ack(message: Answer, subject: str) -> PubAck:
 
 def read_sequence(body: bytes, headers: bytes | None) -> int:
     """Read no more of JetStream's answer than where the message is stored; raises as `Connection.stored` says."""
+    if headers is None:  # as almost always: read here, since every save asks
+        try:
+            answer = _decode_answer(body)
+        except msgspec.DecodeError:
+            pass
+        else:
+            if answer.error is None:
+                return answer.seq
     return _read_stored(body, headers, "the stream").seq
 
 

@@ -43,11 +43,18 @@ class Connection:
         self._transport = transport
         self.publish = transport.publish
         """Send one message, without waiting: see `ajc.transport.Publish`."""
+        self.send = transport.send
+        """Send whole commands of NATS' protocol, without waiting: see `ajc.transport.Transport`."""
+        self.online = transport.online
+        """Whether there is a server at the other end now: `connected`, for who asks it of every message."""
         self.ready = transport.ready
         """Whether there is a server now, and the send buffer takes more without complaint: `connected` and `room`."""
         self.options = options
         self.inbox_prefix = inbox_prefix
         self._requests = RequestTable(inbox_prefix)
+        self.expect = self._requests.open
+        """Open a request that the caller sends by itself, with `send`, and forgets when that fails."""
+        self.forget = self._requests.forget
         self.refused = RefusedSubjects()
         """For who sends requests past `ask`: what the server does not let this user publish."""
         self.refused.tell(self._requests.refuse)
@@ -124,14 +131,6 @@ class Connection:
         if self.closed:
             raise Closed
 
-    def send(self, commands: bytes) -> None:
-        r"""Send whole commands of NATS' protocol (PUB and HPUB, each with its last \r\n), without waiting.
-
-        For who sends thousands: nothing is checked but the buffer, so they must be within `max_payload`, with one blank
-        between two words, or two where there is no reply. Raises `Unavailable` and `Closed` as `publish`.
-        """
-        self._transport.send(commands)
-
     async def request(
         self,
         subject: str,
@@ -186,12 +185,11 @@ class Connection:
         `read` makes the result of (body, header block or None), and may raise an `AjcError`. A status message (503:
         nobody there) is an answer like any other here.
         """
-        requests = self._requests
-        inbox, future = requests.open(subject, timeout, read or Answer, through_reconnect)
+        inbox, future = self.expect(subject, timeout, read or Answer, through_reconnect=through_reconnect)
         try:
-            self.publish(subject, body, headers=headers, reply=inbox)
+            self.publish(subject, body, headers=headers, reply=inbox.decode())
         except BaseException:
-            requests.forget(inbox)
+            self.forget(inbox)
             raise
         return future
 
@@ -202,12 +200,12 @@ class Connection:
         and what `request` raises.
         """
         many: list[Answer] = []
-        inbox, future = self._requests.open(subject, timeout, Answer, through_reconnect=False, many=many)
+        inbox, future = self.expect(subject, timeout, Answer, many=many)
         try:
-            self.publish(subject, body, reply=inbox)
+            self.publish(subject, body, reply=inbox.decode())
             end = await future
         finally:
-            self._requests.forget(inbox)
+            self.forget(inbox)
         assert end.headers is not None  # only a status message ends it
         status = end.headers[len(STATUS) : len(STATUS) + 3]
         if status == b"503":

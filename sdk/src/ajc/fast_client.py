@@ -30,7 +30,9 @@ from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIM
 _CRLF: Final = b"\r\n"
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
+CONNECTED: Final = Client.CONNECTED
 _USED: Final = (
+    "_status",
     "_pending",
     "_pending_data_size",
     "_transport",
@@ -56,7 +58,7 @@ class FastClient(SteadyClient):
         self.callback_failed: Callable[[Exception], None] = _raise
         self._call_soon = asyncio.get_running_loop().call_soon
         self._look_at = 0  # pending bytes at which the next message calls _look; 0: the first message of a turn does
-        self._write_planned = False
+        self._writes_planned = 0
         self._held = 0  # bytes that the socket had not taken when it was asked last
 
     def publish_now(self, subject: str, body: bytes = b"", *, headers: bytes | None = None, reply: str = "") -> None:
@@ -85,13 +87,19 @@ class FastClient(SteadyClient):
 
     def unsent(self) -> int:
         """Bytes handed over and not taken by the socket."""
-        if self._held or not self._write_planned:  # nats-py writes past this, too: asked once a turn at least
+        if self._held or not self._writes_planned:  # nats-py writes past this, too: asked once a turn at least
             self._ask_socket()
         return self._pending_data_size + self._held
 
+    def online(self) -> bool:
+        """Whether there is a server."""
+        return self._status == CONNECTED or bool(self.is_connected)
+
     def ready(self) -> bool:
         """Whether there is a server, and the send buffer takes more without complaint."""
-        return self.unsent() <= LOW_WATER and self.is_connected
+        if self._held or not self._writes_planned:
+            self._ask_socket()
+        return self._pending_data_size + self._held <= LOW_WATER and self.online()
 
     def _look(self) -> None:
         """Raise what says that nothing more may be sent, else see to it that what is pending will be."""
@@ -101,13 +109,16 @@ class FastClient(SteadyClient):
             raise Closed
         if self.unsent() > (ONLINE_BUFFER if self.is_connected else OFFLINE_BUFFER):
             raise Unavailable("the send buffer is full: the server is away or reads too slowly")
-        if not self._write_planned:
-            self._write_planned = True
-            self._call_soon(self._end_turn)
+        if not self._writes_planned:
+            self._plan_write()
         self._look_at = self._pending_data_size + _EARLY
 
+    def _plan_write(self) -> None:
+        self._writes_planned += 1
+        self._call_soon(self._end_turn)
+
     def _end_turn(self) -> None:
-        self._write_planned = False
+        self._writes_planned -= 1
         self._write_out()
         self._look_at = 0
 
@@ -148,6 +159,9 @@ class FastClient(SteadyClient):
             except ProtocolError as error:
                 reader.set_exception(error)
                 return
+            # behind all that this has woken: planned with the first message of theirs, it would be a turn later, behind
+            # the next read, and the server idle until then
+            self._plan_write()
             if left:
                 keep(left)
 

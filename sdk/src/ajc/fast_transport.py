@@ -24,6 +24,7 @@ class FastTransport(NatsSession):
         super().__init__(self._fast)
         self.publish: Publish = self._fast.publish_now
         self.ready: Callable[[], bool] = self._fast.ready
+        self.online: Callable[[], bool] = self._fast.online
         self.send: Callable[[bytes], None] = self._fast.send
 
     def _start(self) -> None:

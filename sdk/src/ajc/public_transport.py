@@ -32,6 +32,7 @@ class PublicTransport(NatsSession):
         super().__init__(KeepingClient())
         self.publish: Publish = self._publish
         self.ready: Callable[[], bool] = self._ready
+        self.online: Callable[[], bool] = lambda: self.connected
         self.send: Callable[[bytes], None] = self._send
         self._outgoing: asyncio.Queue[tuple[str, bytes, dict[str, str] | None, str]] = asyncio.Queue()
         self._outgoing_bytes = 0

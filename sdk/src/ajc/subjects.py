@@ -98,7 +98,9 @@ def check_queue(name: str) -> str:
 
 def task_subject(task_id: str) -> str:
     """Where the task is stored: the last message there is the task."""
-    return "CHORIA_AJ.T." + check_id(task_id)
+    if task_id.__class__ is not str or task_id not in _legal:  # asked without a call: this is made for every message
+        check_id(task_id)
+    return "CHORIA_AJ.T." + task_id
 
 
 def task_of_subject(subject: str) -> str:
@@ -211,7 +213,9 @@ def beat_subject(bridge: str, attempt: str) -> str:
 
 def event_subject(task_id: str) -> str:
     """Where the events of a task are published."""
-    return "CHORIA_AJ.E.task_state." + check_id(task_id)
+    if task_id.__class__ is not str or task_id not in _legal:
+        check_id(task_id)
+    return "CHORIA_AJ.E.task_state." + task_id
 
 
 def progress_subject(task_id: str) -> str:

@@ -77,9 +77,16 @@ class Transport(Protocol):
     """What carries a `Connection`."""
 
     publish: Publish
+    online: Callable[[], bool]
+    """Whether there is a server at the other end."""
     ready: Callable[[], bool]
     """Whether there is a server, and the send buffer takes more without complaint."""
     send: Callable[[bytes], None]
+    r"""Send commands of NATS' protocol (PUB and HPUB, each with its last \r\n), without waiting.
+
+    For who sends thousands: nothing is checked but the buffer, so they must be within `max_payload`, with one blank
+    between two words, or two where there is no reply. Raises `Unavailable` and `Closed` as `publish`.
+    """
 
     @property
     def max_payload(self) -> int: ...  # noqa: D102

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ajc.connection import Connection
-from ajc.errors import NotPermitted, Unavailable
+from ajc.errors import NotPermitted, TooLarge, Unavailable
 from ajc.exchange import ExecReply, ExecRequest, read_reply
 from ajc.subjects import beat_prefix
 from ajc_bridge.happenings import BeatIgnored, ReplyIgnored
@@ -23,6 +23,8 @@ _ANSWERED: Final = 512
 _GIVEN_UP: Final = 4_096
 """A late one may take minutes."""
 _ROOM_SECONDS: Final = 0.05
+_SMALL: Final = 4_096
+"""Bytes of a message for which the connection is not asked whether it is at a server that takes less just now."""
 _TOKEN_DIGITS: Final = 16
 _RANDOM_BYTES: Final = 2_048
 
@@ -95,7 +97,13 @@ class NatsExchange:
         # not to be guessed: a responder sees the inbox, and must not answer for others
         token = self._tokens.pop() if self._tokens else self._more_tokens()
         headers = request.headers(None if beaten is None else self._beats + token)
-        self._connection.publish(subject, request.body, headers=headers, reply=self._inbox + token)
+        head, size = len(headers), len(headers) + len(request.body)
+        if size > self._limit or (size > _SMALL and size > self._connection.max_payload):
+            raise TooLarge("request", size, min(self._limit, self._connection.max_payload))
+        self._connection.send(
+            b"HPUB %b %d %d\r\n%b%b\r\n"
+            % (f"{subject} {self._inbox}{token}".encode(), head, size, headers, request.body)
+        )
         future: asyncio.Future[ExecReply | None] = self._loop.create_future()
         self._table[token.encode()] = _Waiting(future, until, request.task_id, request.type, beaten, subject)
         if until < self._due:

@@ -33,6 +33,8 @@ _NONE_LEFT: Final = b"\r\nNats-Num-Pending: 0\r\n"
 _TTL_NS: Final = 1_000_000_000
 _KEPT_SECONDS: Final = 60.0
 _HEADERS_ROOM: Final = 128
+_SMALL: Final = 4_096
+"""Bytes of a record for which the connection is not asked whether it is at a server that takes less just now."""
 
 
 class _Batch:
@@ -180,6 +182,10 @@ class JetStreamTaskStore:
 
         Once the stream has refused a time to live, none is asked for during a minute: one refusal says it for all.
         """
+        size = len(body)
+        if size > self._limit or (size > _SMALL and size > self._read_limit()):
+            raise TooLarge("record", size, self._read_limit())
+        subject = subjects.task_subject(task_id)
         if ttl_ns is None or self._loop.time() < self._kept_until:
             headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n\r\n" % revision
         else:
@@ -188,9 +194,16 @@ class JetStreamTaskStore:
                 revision,
                 seconds,
             )
-        return self._connection.ask(
-            subjects.task_subject(task_id), body, headers=headers, timeout=_SAVE_SECONDS, read=self._read_saved
-        )
+        inbox, future = self._connection.expect(subject, _SAVE_SECONDS, self._read_saved)
+        try:
+            self._connection.send(
+                b"HPUB %b %b %d %d\r\n%b%b\r\n"
+                % (subject.encode(), inbox, len(headers), len(headers) + size, headers, body)
+            )
+        except BaseException:
+            self._connection.forget(inbox)
+            raise
+        return future
 
     def _read_saved(self, body: bytes, headers: bytes | None) -> int:
         try:

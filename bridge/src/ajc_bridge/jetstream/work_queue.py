@@ -32,12 +32,12 @@ _GONE: Final = (b"409", b"503")
 class _Pull:
     """The pull under way."""
 
-    __slots__ = ("came", "deliver", "done", "sent", "token", "want")
+    __slots__ = ("came", "deliver", "done", "sent", "since", "token", "want")
 
     def __init__(
         self, token: str, want: int, deliver: Callable[[Lease], None], done: asyncio.Future[None], sent: float
     ) -> None:
-        self.sent = sent
+        self.sent = self.since = sent
         self.token = token
         self.want = want
         self.came = 0
@@ -86,6 +86,8 @@ class JetStreamWorkQueue:
 
     def _turn(self) -> None:
         self._turns = (self._turns[1], self._loop.time())
+        if self._pull is not None:
+            self._pull.since = max(self._pull.sent, self._turns[0])
         self._turning = self._loop.call_later(min(self.lease_seconds / _TURNS_PER_LEASE, 1.0), self._turn)
 
     def connection_lost(self) -> None:
@@ -146,7 +148,7 @@ class JetStreamWorkQueue:
         pull = self._pull
         # when the process was stopped, the item lay in the socket, perhaps since the turn before the last one; but no
         # longer than since it was asked for
-        since = self._turns[0] if pull is None else max(self._turns[0], pull.sent)
+        since = self._turns[0] if pull is None else pull.since
         delivered, pending = _places(reply)
         lease = Lease(
             self.queue,
@@ -154,7 +156,7 @@ class JetStreamWorkQueue:
             body,
             delivered,
             pending,
-            reply.decode(),
+            reply,
             since + self.lease_seconds,
             now,
         )
@@ -168,21 +170,21 @@ class JetStreamWorkQueue:
 
     def ack(self, lease: Lease) -> None:
         """Acknowledge, without waiting: a lost ack leads to a redelivery, which finds the final state."""
-        self._answer(lease, b"+ACK")
+        self._answer(lease, b"PUB %b 4\r\n+ACK\r\n")
 
     def nak(self, lease: Lease) -> None:
         """Give the item back at once."""
-        self._answer(lease, b"-NAK")
+        self._answer(lease, b"PUB %b 4\r\n-NAK\r\n")
 
-    def _answer(self, lease: Lease, body: bytes) -> None:
+    def _answer(self, lease: Lease, command: bytes) -> None:
         if lease.lost or self._loop.time() >= lease.until:
             # another delivery may be running: the server would take this ack for it
             lease.lost = True
             return
-        if not self._connection.connected:
+        if not self._connection.online():
             return  # kept until there is a connection, it might come when another delivery runs
         try:
-            self._connection.publish(lease.token, body)
+            self._connection.send(command % lease.token)
         except Unavailable:
             return  # the item is redelivered, and its record says what became of it
 
@@ -191,7 +193,7 @@ class JetStreamWorkQueue:
         if not self._connection.connected:
             raise Unavailable("there is no server to renew a lease at")
         sent = self._loop.time()
-        await self._connection.request(lease.token, b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
+        await self._connection.request(lease.token.decode(), b"+WPI", timeout=min(_RENEW_SECONDS, self.lease_seconds))
         lease.until = sent + self.lease_seconds
 
 
@@ -202,8 +204,9 @@ def _places(reply: bytes) -> tuple[int, int]:
     before the stream and perhaps one more token behind (nats-architecture-and-design ADR-15).
     """
     tokens = reply.split(b".")
-    shift = 0 if len(tokens) == _SHORT_FORM else 2
-    return int(tokens[4 + shift]), int(tokens[8 + shift])
+    if len(tokens) == _SHORT_FORM:
+        return int(tokens[4]), int(tokens[8])
+    return int(tokens[6]), int(tokens[10])
 
 
 def _expire(done: asyncio.Future[None]) -> None:

@@ -101,7 +101,7 @@ class ExhaustedItems:
 
     async def _settle(self, item: Stranded) -> None:
         policy = self._policy()
-        lease = Lease(policy.queue, item.subject_id, item.body, item.deliveries, 0, "", 0.0, 0.0)
+        lease = Lease(policy.queue, item.subject_id, item.body, item.deliveries, 0, b"", 0.0, 0.0)
         arrival = make_arrival(lease, exhausted=True)
         task_id = arrival.item.task_id if arrival.item is not None else ""
         record = await self._ports.store.load(task_id, leader=True) if is_id(task_id) else None
@@ -262,7 +262,7 @@ class OrphanedTasks:
             # nothing looks at a final state: were we killed before its dead letter, this item would bring it back
             await ports.delay.schedule(queue, task_id, now.plus(policy.lease_ns), WorkItem(task_id=task_id))
             reach("rescue.promised")
-        lease = Lease(queue, task_id, b"", 1, 0, "", 0.0, 0.0)
+        lease = Lease(queue, task_id, b"", 1, 0, b"", 0.0, 0.0)
         if not await settle(ports, _Answer(queue), lease, task_id, transition, revision=record.revision):
             return
         ports.journal.note(Rescued(queue, task_id, transition.reason))

@@ -99,9 +99,9 @@ class MemoryQueue:
             if request.came:
                 self._end(request)
 
-    def answer(self, token: str, verdict: str) -> bool:
+    def answer(self, token: bytes, verdict: str) -> bool:
         """Take `ack`, `nak` or `renew` for a delivery, a stale one too, as the server does; False: its item is gone."""
-        item = self._by_sequence.get(int(token.partition(".")[0]))
+        item = self._by_sequence.get(int(token.partition(b".")[0]))
         if item is None:
             return False
         if verdict == "ack":

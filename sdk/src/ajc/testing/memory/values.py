@@ -42,7 +42,7 @@ class MemoryLease(Struct, eq=False):
     body: bytes
     deliveries: int
     backlog: int
-    token: str
+    token: bytes
     until: float
     received: float
     lost: bool = False
@@ -61,7 +61,7 @@ class MemoryStranded(Struct, frozen=True):
 class AnyLease(Protocol):
     """What a queue looks at in a lease."""
 
-    token: str
+    token: bytes
     until: float
     lost: bool
 

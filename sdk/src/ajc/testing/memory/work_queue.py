@@ -76,7 +76,7 @@ class MemoryWorkQueue(Generic[L]):
     async def renew(self, lease: L) -> None:
         """Make the lease last its full time again."""
         sent = self._loop.time()
-        lost = await self._line.cross("queue.renew", lease.token)
+        lost = await self._line.cross("queue.renew", lease.token.decode())
         if not self._source.answer(lease.token, "renew"):
             raise Unavailable("the item is gone")
         if lost is not None:
@@ -86,7 +86,7 @@ class MemoryWorkQueue(Generic[L]):
     def _answer(self, lease: L, verdict: str) -> None:
         if lease.lost or self._loop.time() >= lease.until:
             lease.lost = True  # another delivery may be running: the server would take this answer for it
-        elif self._line.send(f"queue.{verdict}", lease.token):
+        elif self._line.send(f"queue.{verdict}", lease.token.decode()):
             self._source.answer(lease.token, verdict)
 
     def _arrived(self, item: Item, backlog: int) -> None:
@@ -99,7 +99,7 @@ class MemoryWorkQueue(Generic[L]):
             body=item.body,
             deliveries=item.deliveries,
             backlog=backlog,
-            token=f"{item.sequence}.{item.deliveries}",
+            token=b"%d.%d" % (item.sequence, item.deliveries),
             until=now + self._source.lease_seconds,
             received=now,
         )
