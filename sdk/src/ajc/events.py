@@ -119,12 +119,10 @@ def encode_state_change(task: Task, now: int, queue: str) -> bytes:
 def encode_named_state(task: Task, now: int, queue: str) -> bytes:
     """Write the same where id, type, state and queue are known to keep to the grammar of names: no escapes."""
     created = task.created
-    if task.last_err or created == GO_ZERO:
+    age = now - created
+    if task.last_err or not _INT64_MIN <= age <= _INT64_MAX or created == GO_ZERO:
         return _encode_any_state(task, now, queue)
     seconds = now // _SECOND
-    age = now - created
-    if not _INT64_MIN <= age <= _INT64_MAX:
-        age = _INT64_MIN if age < 0 else _INT64_MAX
     return (
         f'{{"event_id":"{ksuid.serial(seconds)}","type":"{_TASK_STATE}",'
         f'"timestamp":"{_text_of(seconds)}","task_id":"{task.id}","state":"{task.state}",'

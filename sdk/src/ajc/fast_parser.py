@@ -11,8 +11,8 @@ from nats.protocol.parser import Parser
 from ajc.transport import RawCallback
 
 _CRLF: Final = b"\r\n"
-_M: Final = ord("M")
-_H: Final = ord("H")
+_MSG: Final = b"MSG"
+_HMSG: Final = b"HMSG"
 _MAX_CONTROL_LINE: Final = 65_536
 _PLAIN_WORDS: Final = 4
 """Words in the line of a message without headers and without a reply subject."""
@@ -77,38 +77,46 @@ class FastParser(Parser):
             self._rest.clear()
         client: Client = self.nc
         callbacks = client.raw_callbacks
+        find = data.find
         position, end = 0, len(data)
         self._want = 0
         while position < end:
-            line_end = data.find(_CRLF, position)
-            if line_end < 0:
+            start = find(_CRLF, position) + 2
+            if start < 2:  # noqa: PLR2004  (not found)
                 if end - position > _MAX_CONTROL_LINE:
                     raise ProtocolError
                 break
-            first = data[position]
-            if first != _M and first != _H:  # noqa: PLR1714  (a tuple is slower, and this runs for every message)
-                self._foreign = line_end + 2 - position
-                return data[position:]
-            words = data[position:line_end].split()
+            words = data[position:start].split()
+            header = None
             try:
-                if first == _M:
-                    header_size = 0
+                if words[0] == _MSG:
                     if len(words) == _PLAIN_WORDS:
                         _, subject, sid, digits = words
                         reply = b""
                     else:
                         _, subject, sid, reply, digits = words
+                    body_at, stop = start, start + int(digits)
+                elif words[0] == _HMSG:
+                    if len(words) == _HEADER_WORDS:
+                        _, subject, sid, header_digits, digits = words
+                        reply = b""
+                    else:
+                        _, subject, sid, reply, header_digits, digits = words
+                    body_at, stop = start + int(header_digits), start + int(digits)
+                    if body_at > start:
+                        header = data[start:body_at]
+                elif data[position:start].startswith((b"M", b"H")):
+                    raise ProtocolError
                 else:
-                    reply = words.pop(3) if len(words) > _HEADER_WORDS else b""
-                    _, subject, sid, header_digits, digits = words
-                    header_size = int(header_digits)
-                size = int(digits)
+                    self._foreign = start - position
+                    return data[position:]
+            except IndexError:  # an empty line
+                self._foreign = start - position
+                return data[position:]
             except ValueError:
                 raise ProtocolError from None
-            if not 0 <= header_size <= size:
+            if not start <= body_at <= stop:
                 raise ProtocolError
-            start = line_end + 2
-            stop = start + size
             if stop + 2 > end:
                 self._want = stop + 2 - position
                 break
@@ -117,13 +125,8 @@ class FastParser(Parser):
                 self._foreign = stop + 2 - position
                 return data[position:]
             position = stop + 2
-            if header_size:
-                header = data[start : start + header_size]
-                start += header_size
-            else:
-                header = None
             try:
-                callback(subject, reply, data[start:stop], header)
+                callback(subject, reply, data[body_at:stop], header)
             except Exception as error:  # noqa: BLE001  (else the connection would break, and the messages behind be lost)
                 client.callback_failed(error)
         if position < end:

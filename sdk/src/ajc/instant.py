@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import ClassVar
 
 from ajc.errors import InvalidValue, MalformedInstant
 
@@ -34,7 +35,9 @@ _SCALE = tuple(10 ** (9 - digits) for digits in range(10))
 class Instant(int):
     """UTC nanoseconds since 1970, of any size; `offset`: the seconds east of UTC it is written with (== ignores it)."""
 
-    offset: int = 0
+    __slots__ = ()  # several are made for every task
+
+    offset: ClassVar[int] = 0
 
     @classmethod
     def parse(cls, text: str | bytes) -> Instant:
@@ -135,9 +138,10 @@ class Instant(int):
         """Give the same instant, written with this offset: whole minutes, under a day either way."""
         if abs(seconds) >= _DAY_SECONDS or seconds % 60:
             raise InvalidValue("offset", seconds, "use whole minutes, under a day")
-        same = Instant(self)
-        if seconds:
-            same.offset = seconds
+        if not seconds:
+            return Instant(self)
+        same = _ElsewhereInstant(self)
+        same.offset = seconds
         return same
 
     def utc(self) -> Instant:
@@ -155,6 +159,12 @@ class Instant(int):
             return self.rfc3339()
         except InvalidValue:
             return int.__repr__(self)
+
+
+class _ElsewhereInstant(Instant):
+    """One that is written with an offset, which few are."""
+
+    offset: int = 0  # type: ignore[misc]  # of each instance
 
 
 def _second_text(seconds: int) -> str:

@@ -103,15 +103,13 @@ def margin_ns(run_ns: int) -> int:
 
 def time_budget(task: Task, policy: QueuePolicy, now: Instant) -> TimeBudget:
     """Give the times of an attempt that starts (or beats) now."""
-    run = run_time_ns(task, policy, now)
+    if task.deadline is None:
+        run, at_deadline = policy.max_run_time_ns, False
+    else:
+        run, at_deadline = run_time_ns(task, policy, now), task.deadline - now <= policy.max_run_time_ns
     margin = margin_ns(run)
-    return TimeBudget(
-        run_ns=run,
-        handler_ns=run - margin,
-        wait_ns=run - margin + margin // 2,
-        handler_deadline=now.plus(run - margin),
-        at_deadline=task.deadline is not None and task.deadline - now <= policy.max_run_time_ns,
-    )
+    handler = run - margin
+    return TimeBudget(run, handler, handler + margin // 2, now.plus(handler), at_deadline)
 
 
 def beat_ns(policy: QueuePolicy) -> int:

@@ -37,7 +37,10 @@ class Journal:
 
     def note(self, detail: Detail) -> None:
         """Something happened. Cheap when nobody wants it; never raises."""
-        for handle in self._table.get(type(detail), ()):
+        handlers = self._table.get(detail.__class__)
+        if handlers is None:
+            return
+        for handle in handlers:
             try:
                 handle(detail)
             except Exception as error:  # noqa: BLE001 - a sink's fault must not end the attempt that it reports

@@ -49,18 +49,13 @@ Labels = tuple[str, ...]
 
 
 class Histogram:
-    """Durations in seconds, counted by bucket."""
+    """Durations in seconds, counted by bucket; two a task, so each is counted where it is told."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total += seconds
 
 
 class TypeLabels:
@@ -165,19 +160,21 @@ class Metrics(Collector):
         return count
 
     def _attempt_ended(self, detail: happened.AttemptEnded) -> None:
-        outcome = detail.outcome
-        types = self._types
-        label = types.served(detail.type) if outcome == "succeeded" else types.of(detail.type)
-        self._attempts[(detail.queue, label, outcome)] += 1
-        self._dispatch.observe(detail.dispatch_ns / 1e9)
+        queue, task_type, outcome = detail.queue, detail.type, detail.outcome
+        label = self._types.served(task_type) if outcome == "succeeded" else self._types.of(task_type)
+        self._attempts[(queue, label, outcome)] += 1
+        histogram, seconds = self._dispatch, detail.dispatch_ns / 1e9
+        histogram.counts[bisect_left(BUCKETS, seconds)] += 1
+        histogram.total += seconds
         if outcome in ANSWERED:
-            seconds = detail.handler_ns / 1e9
-            self._handler.observe(seconds)
-            runtime = self._runtime[(detail.queue, label)]
+            histogram, seconds = self._handler, detail.handler_ns / 1e9
+            histogram.counts[bisect_left(BUCKETS, seconds)] += 1
+            histogram.total += seconds
+            runtime = self._runtime[(queue, label)]
             runtime[0] += 1
             runtime[1] += seconds
             if outcome in ERRORS:
-                self._counts["choria_asyncjobs_handler_error_total"][(detail.queue, label)] += 1
+                self._counts["choria_asyncjobs_handler_error_total"][(queue, label)] += 1
 
     def _beaten(self, _: happened.AttemptBeaten) -> None:
         self._counts["ajc_bridge_heartbeats_total"][("taken",)] += 1

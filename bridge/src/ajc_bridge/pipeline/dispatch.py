@@ -10,7 +10,7 @@ import msgspec
 from ajc import subjects
 from ajc.errors import NotPermitted, TooLarge, Unavailable
 from ajc.exchange import ExecReply, ExecRequest
-from ajc.failpoint import reach
+from ajc.failpoint import ARMED, reach
 from ajc.trace_context import valid_context
 from ajc_bridge.decision.outcome import (
     Busy,
@@ -93,7 +93,8 @@ async def _dispatch(
         if budget.run_ns <= 0:  # the deadline came between the active save and now
             outcome: Outcome = TimedOut(0, at_deadline=True)
             break
-        reach("dispatch.sent")
+        if ARMED:
+            reach("dispatch.sent")
         asked += 1
         sent = room.asked(active.type)
         reply, came = None, ""
@@ -128,7 +129,8 @@ async def _dispatch(
                 continue
         outcome = _outcome(ports, request, reply, exec_policy)
         break
-    reach("dispatch.replied")
+    if ARMED:
+        reach("dispatch.replied")
     ended = ports.clock.monotonic()
     ports.journal.note(
         AttemptEnded(
@@ -139,7 +141,7 @@ async def _dispatch(
             outcome.word,
             int((started - lease.received) * 1e9),
             int((ended - started) * 1e9),
-            _text(outcome),
+            "" if outcome.__class__ is Succeeded else _text(outcome),
         )
     )
     return outcome
@@ -177,7 +179,7 @@ def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply, exec_policy: 
     if reply.retry_after_bad:
         ports.journal.note(RetryAfterIgnored(request.type, request.task_id))
     match reply.kind:
-        case "success":
+        case "success":  # taken before, as the usual one
             return Succeeded(reply.body)
         case "terminate":
             return Terminated(reply.text)

@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 
 from ajc.errors import Unavailable
-from ajc.failpoint import reach
+from ajc.failpoint import ARMED, reach
 from ajc.task import Task
 from ajc_bridge.decision.admission import hand_back
 from ajc_bridge.decision.outcome import Busy, Interrupted, Outcome, ResultTooLarge, Succeeded
@@ -166,7 +166,8 @@ class Lane:
         reserved = self._reserved > 0
         if reserved:
             self._reserved -= 1
-        reach("lease.pulled")
+        if ARMED:
+            reach("lease.pulled")
         self._share.start(self._queue.queue, reserved=reserved)
         self._keepalive.hold(lease)
         self._idle.clear()
@@ -242,7 +243,8 @@ class Lane:
 
     def _drop_cancelled(self, lease: Lease, task: Task) -> None:
         """Let the item go of a task that the store says is cancelled: what came of the attempt is not saved."""
-        reach("cancel.found")
+        if ARMED:
+            reach("cancel.found")
         self._queue.ack(lease)
         self._ports.journal.note(AttemptCancelled(lease.queue, task.type, task.id, task.tries))
 

@@ -14,7 +14,7 @@ from typing import assert_never
 import anyio
 
 from ajc.errors import Conflict, InvalidValue, TooLarge, Unavailable
-from ajc.failpoint import reach
+from ajc.failpoint import ARMED, reach
 from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Schedule, Transition
@@ -39,7 +39,8 @@ async def settle(
 
     `body`: the transition's task as it is to be stored, where the caller has written it already.
     """
-    reach("settle.begin")
+    if ARMED:
+        reach("settle.begin")
     task = transition.task
     letter = transition.dead_letter
     if task is not None:
@@ -49,7 +50,8 @@ async def settle(
                 return False
             ports.journal.note(TaskSaved(task, queue.queue, 0))
         else:
-            reach("settle.save_sent")
+            if ARMED:
+                reach("settle.save_sent")
             ttl_ns = transition.ttl_ns
             try:
                 try:
@@ -66,9 +68,11 @@ async def settle(
                 if shorter is transition:
                     raise
                 return await settle(ports, queue, lease, task_id, shorter, revision=revision)
-            reach("settle.saved")
+            if ARMED:
+                reach("settle.saved")
             ports.journal.note(TaskSaved(task, queue.queue, revision))
-            reach("settle.event_sent")
+            if ARMED:
+                reach("settle.event_sent")
     if letter is not None:
         await _perform_dead_letter(ports, letter, body or b"")
         # the record goes last: while its letter was on the way it said that the task is over
@@ -77,8 +81,10 @@ async def settle(
     if transition.schedule is not None:
         await _perform_schedule(ports, queue.queue, task_id, transition.schedule)
     _answer_item(queue, lease, transition.item)
-    reach("settle.acked")
-    _tell(ports, queue.queue, task_id, task, transition)
+    if ARMED:
+        reach("settle.acked")
+    if task is not None:
+        _tell(ports, queue.queue, task, transition)
     return True
 
 
@@ -99,14 +105,16 @@ async def _perform_dead_letter(ports: Ports, letter: DeadLetter, body: bytes) ->
         # waiting would not make it smaller: the task's end is stored, and an item kept for it would stop its slot
         ports.journal.note(Trouble(f"dead letter of {letter.task_id}", str(error)))
         return
-    reach("settle.dead_lettered")
+    if ARMED:
+        reach("settle.dead_lettered")
     ports.journal.note(DeadLettered(letter.queue, letter.type, letter.task_id, letter.reason))
 
 
 async def _perform_schedule(ports: Ports, queue: str, task_id: str, schedule: Schedule) -> None:
     item = WorkItem(task_id=task_id, waits=schedule.waits)
     await _until_done(ports, "schedule", lambda: ports.delay.schedule(queue, task_id, schedule.at, item))
-    reach("settle.scheduled")
+    if ARMED:
+        reach("settle.scheduled")
 
 
 def _answer_item(queue: Items, lease: Lease, verdict: ItemVerdict) -> None:
@@ -119,10 +127,8 @@ def _answer_item(queue: Items, lease: Lease, verdict: ItemVerdict) -> None:
             assert_never(verdict)
 
 
-def _tell(ports: Ports, queue: str, task_id: str, task: Task | None, transition: Transition) -> None:
-    if task is None:
-        return
-    schedule = transition.schedule
+def _tell(ports: Ports, queue: str, task: Task, transition: Transition) -> None:
+    schedule, task_id = transition.schedule, task.id
     if schedule is not None and transition.reason in _PARKING:
         delay = max(0, schedule.at - ports.clock.now())
         ports.journal.note(TaskParked(queue, task.type, task_id, schedule.waits, delay, task.last_err))
