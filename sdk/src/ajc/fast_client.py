@@ -30,7 +30,7 @@ from ajc.transport import LOW_WATER, OFFLINE_BUFFER, ONLINE_BUFFER, SMALLEST_LIM
 _CRLF: Final = b"\r\n"
 _EARLY: Final = 1 << 16  # bytes; what uvloop's sockets hold back, too
 _TESTED_VERSION: Final = "2.16."
-CONNECTED: Final = Client.CONNECTED
+_CONNECTED: Final = getattr(Client, "CONNECTED", None)
 _USED: Final = (
     "_status",
     "_pending",
@@ -93,13 +93,11 @@ class FastClient(SteadyClient):
 
     def online(self) -> bool:
         """Whether there is a server."""
-        return self._status == CONNECTED or bool(self.is_connected)
+        return self._status == _CONNECTED or bool(self.is_connected)  # the first alone is asked without a call
 
     def ready(self) -> bool:
         """Whether there is a server, and the send buffer takes more without complaint."""
-        if self._held or not self._writes_planned:
-            self._ask_socket()
-        return self._pending_data_size + self._held <= LOW_WATER and self.online()
+        return self.unsent() <= LOW_WATER and self.online()
 
     def _look(self) -> None:
         """Raise what says that nothing more may be sent, else see to it that what is pending will be."""
