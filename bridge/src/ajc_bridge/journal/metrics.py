@@ -49,13 +49,18 @@ Labels = tuple[str, ...]
 
 
 class Histogram:
-    """Durations in seconds, counted by bucket; two a task, so each is counted where it is told."""
+    """Durations in seconds, counted by bucket."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
 
 
 class TypeLabels:
@@ -163,13 +168,10 @@ class Metrics(Collector):
         queue, task_type, outcome = detail.queue, detail.type, detail.outcome
         label = self._types.served(task_type) if outcome == "succeeded" else self._types.of(task_type)
         self._attempts[(queue, label, outcome)] += 1
-        histogram, seconds = self._dispatch, detail.dispatch_ns / 1e9
-        histogram.counts[bisect_left(BUCKETS, seconds)] += 1
-        histogram.total += seconds
+        self._dispatch.observe(detail.dispatch_ns / 1e9)
         if outcome in ANSWERED:
-            histogram, seconds = self._handler, detail.handler_ns / 1e9
-            histogram.counts[bisect_left(BUCKETS, seconds)] += 1
-            histogram.total += seconds
+            seconds = detail.handler_ns / 1e9
+            self._handler.observe(seconds)
             runtime = self._runtime[(queue, label)]
             runtime[0] += 1
             runtime[1] += seconds

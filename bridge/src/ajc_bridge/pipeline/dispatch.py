@@ -141,7 +141,7 @@ async def _dispatch(
             outcome.word,
             int((started - lease.received) * 1e9),
             int((ended - started) * 1e9),
-            "" if outcome.__class__ is Succeeded else _text(outcome),
+            _text(outcome),
         )
     )
     return outcome
@@ -179,7 +179,7 @@ def _outcome(ports: Ports, request: ExecRequest, reply: ExecReply, exec_policy: 
     if reply.retry_after_bad:
         ports.journal.note(RetryAfterIgnored(request.type, request.task_id))
     match reply.kind:
-        case "success":  # taken before, as the usual one
+        case "success":
             return Succeeded(reply.body)
         case "terminate":
             return Terminated(reply.text)

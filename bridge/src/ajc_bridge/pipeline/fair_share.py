@@ -127,11 +127,7 @@ class FairShare:
         lane.busy -= 1
         lane.finished += 1
         self._busy -= 1
-        if self._scheduled and not lane.leaving:  # as most that end together: all is under way
-            lane.used -= 1
-            self._used -= 1
-        else:
-            self._give_back(name, lane, 1)
+        self._give_back(name, lane, 1)
 
     def release(self, name: str, slots: int) -> None:
         """Give back slots that got no item: there were no more."""
