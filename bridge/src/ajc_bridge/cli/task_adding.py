@@ -54,7 +54,7 @@ async def add_task(
     except NotFound as error:
         with suppress(NotPermitted, RequestTimeout):  # without JetStream everything is missing: that is said instead
             await client.connection.api("INFO")
-        raise _missing(error, queue, task_id) from None
+        raise await _missing(client, error, queue, task_id) from None
     except QueueFull as error:
         text = f"queue {error.queue} is full; task {task_id} is kept as queue_error"
         hint = f"once there is room: ajc-bridge task retry {task_id}"
@@ -73,14 +73,31 @@ def _stored(task: Task, type: str, queue: str) -> CliError:  # noqa: A002 - the 
     return CliError(text, f"look at it with `ajc-bridge task view {task.id}`", CONFLICT, task_id=task.id)
 
 
-def _missing(error: NotFound, queue: str, task_id: str) -> CliError:
+async def _missing(client: Client, error: NotFound, queue: str, task_id: str) -> CliError:
     """Return what to say of a task that found no queue, or no store at all."""
     make = f"make the queue: ajc-bridge queue add {queue}"
     if error.what != "queue":
         hint = f"start a bridge (`ajc-bridge run`), or {make}"
         return CliError("nothing was ever queued here: there is no task store yet", hint, NOT_FOUND)
-    text = f"{error}; task {task_id} is kept as queue_error"
-    return CliError(text, f"{make}; then ajc-bridge task retry {task_id}", NOT_FOUND, task_id=task_id)
+    kept = "is kept as queue_error" if error.code else await _kept(client, task_id)
+    mend = f"ajc-bridge task retry {task_id}" if "queue_error" in kept else "repeat the command"
+    return CliError(f"{error}; task {task_id} {kept}", f"{make}; then {mend}", NOT_FOUND, task_id=task_id)
+
+
+async def _kept(client: Client, task_id: str) -> str:
+    """Say what is stored of a task whose queue is missing as far as this user may look.
+
+    One of an earlier enqueue is left as it was then: its queue may be there after all.
+    """
+    from ajc.errors import AjcError, NotFound  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        task = await client.load(task_id)
+    except NotFound:
+        return "is not stored any more"
+    except AjcError:  # nor may the user look at that
+        return "is kept as queue_error, unless it was stored before"
+    return f"is kept as {task.state or 'unknown'}"
 
 
 async def end_of(client: Client, task_id: str, seconds: float) -> Task:
