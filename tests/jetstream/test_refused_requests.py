@@ -1,4 +1,4 @@
-"""Requests to responders that the server does not let through: each that is refused fails, and no other."""
+"""What the server does not let the bridge send fails at once: a request to responders, a pull, a read of tasks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ajc.errors import NotPermitted
 from ajc.exchange import ExecReply, ExecRequest
 from ajc.instant import Instant
 from ajc_bridge.jetstream.exchange import NatsExchange
+from ajc_bridge.jetstream.task_store import JetStreamTaskStore
+from ajc_bridge.jetstream.work_queue import JetStreamWorkQueue
 
 CONFIG = """
 authorization {
@@ -76,3 +78,24 @@ async def test_what_is_refused_fails_at_once_and_what_is_worked_on_goes_on(make_
     assert await worked_on == ExecReply("success", body=b"1")
     await bridge.close()
     await responder.close()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_pull_and_a_read_that_are_refused_fail_at_once(make_server: Any, fast: bool) -> None:
+    server = make_server(CONFIG)
+    options = ConnectOptions(servers=(server.url,), user="bridge", password="b", inbox_prefix="_INBOX_b")
+    bridge = await Connection.open(options, fast=fast)
+    queue, store = JetStreamWorkQueue(bridge, "Q", 30 * 10**9), JetStreamTaskStore(bridge)
+    await queue.start(Nobody().note)
+    await store.start()
+    async with asyncio.timeout(2.5):  # less than either waits for an answer
+        with pytest.raises(NotPermitted) as pull:
+            await queue.pull(1, 30.0, Nobody().note)
+        reads = await asyncio.gather(*(store.load(f"t{n}") for n in range(3)), return_exceptions=True)
+    assert pull.value.subject == "$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_Q.WORKERS"
+    assert {(type(read), getattr(read, "subject", "")) for read in reads} == {
+        (NotPermitted, "$JS.API.DIRECT.GET.CHORIA_AJ_TASKS")
+    }
+    await queue.stop()
+    await queue.stop()
+    await bridge.close()

@@ -21,8 +21,9 @@ class RefusedSubjects:
         self._told.append(listener)
 
     def tell_no_more(self, listener: Callable[[str], None]) -> None:
-        """End what `tell` began."""
-        self._told.remove(listener)
+        """End what `tell` began, if it did."""
+        if listener in self._told:
+            self._told.remove(listener)
 
     def read(self, error: BaseException | None) -> None:
         """Take an error of the connection, which may be a refusal."""

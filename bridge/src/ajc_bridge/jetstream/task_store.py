@@ -14,7 +14,16 @@ import msgspec
 
 from ajc import subjects
 from ajc.connection import Connection, read_sequence
-from ajc.errors import Conflict, InvalidValue, MalformedTask, NotFound, StoreError, TooLarge, Unavailable
+from ajc.errors import (
+    Conflict,
+    InvalidValue,
+    MalformedTask,
+    NotFound,
+    NotPermitted,
+    StoreError,
+    TooLarge,
+    Unavailable,
+)
 from ajc.failpoint import reach
 from ajc.instant import Instant
 from ajc.store_errors import MESSAGE_TOO_LARGE, NO_MESSAGE, TTL_DISABLED
@@ -66,6 +75,7 @@ class JetStreamTaskStore:
     async def start(self) -> None:
         """Open the inbox of batched reads."""
         self._inbox = f"{self._connection.inbox_prefix}.get.{id(self):x}."
+        self._connection.refused.tell(self._refused)
         await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
     def reconnected(self) -> None:
@@ -147,6 +157,12 @@ class JetStreamTaskStore:
             self._fail(token, Unavailable("nobody answers direct reads of the task store"))
         else:
             self._fail(token, Unavailable(f"a direct read of the task store was refused with {status.decode()}"))
+
+    def _refused(self, subject: str) -> None:
+        """Fail every read under way when it is told that reads are refused."""
+        if subject == self._get.lower():
+            for token in list(self._batches):
+                self._fail(token, NotPermitted(self._get))
 
     def _fail(self, token: bytes, error: Unavailable) -> None:
         batch = self._batches.pop(token, None)

@@ -13,7 +13,7 @@ from typing import Final
 
 from ajc import subjects
 from ajc.connection import Connection, Subscription
-from ajc.errors import Unavailable
+from ajc.errors import NotPermitted, Unavailable
 from ajc.transport import drain_all
 from ajc_bridge.ports import Lease
 
@@ -67,6 +67,7 @@ class JetStreamWorkQueue:
         """Open the inbox of pulls. `late` takes items that come when no pull waits for them any more."""
         self._late = late
         self._turn()
+        self._connection.refused.tell(self._refused)
         self._subscription = await self._connection.subscribe_raw(f"{self._inbox}*", self._arrived)
 
     async def quiet(self) -> None:
@@ -83,6 +84,7 @@ class JetStreamWorkQueue:
         await self.quiet()
         if self._turning is not None:
             self._turning.cancel()
+        self._connection.refused.tell_no_more(self._refused)
 
     def _turn(self) -> None:
         self._turns = (self._turns[1], self._loop.time())
@@ -92,8 +94,15 @@ class JetStreamWorkQueue:
 
     def connection_lost(self) -> None:
         """End the pull under way: the server has forgotten it with the connection."""
+        self._fail(Unavailable("the connection broke during a pull"))
+
+    def _refused(self, subject: str) -> None:
+        if subject == self._next_subject.lower():
+            self._fail(NotPermitted(self._next_subject))
+
+    def _fail(self, error: Unavailable) -> None:
         if self._pull is not None and not self._pull.done.done():
-            self._pull.done.set_exception(Unavailable("the connection broke during a pull"))
+            self._pull.done.set_exception(error)
             self._pull.done.exception()  # a caller that was cancelled meanwhile never looks
 
     async def pull(self, want: int, wait: float, deliver: Callable[[Lease], None]) -> int:
