@@ -116,16 +116,17 @@ class Task(Struct, frozen=True, kw_only=True):
         It must be `before` but for what a start changes; `body` is what `before` was read from, whoever wrote it: what
         does not change stays as it is there. InvalidValue for a time that cannot be written.
         """
-        at = body.rfind(_STATE_NEW)
+        at, find = body.rfind(_STATE_NEW), body.find
         created = body[at + len(_STATE_NEW) : -len(_NEVER_TRIED)]
-        if at < 0 or not body.endswith(_NEVER_TRIED) or b'"' in created or self.tried is None:
+        # `find`, since CPython asks of `in` first whether it is about a number, by raising and formatting an error
+        if at < 0 or not body.endswith(_NEVER_TRIED) or created.find(b'"') >= 0 or self.tried is None:
             return self.encode()
-        if b"\\" in body or not body.isascii():  # some of it may have been mended when it was read
+        if find(b"\\") >= 0 or not body.isascii():  # some of it may have been mended when it was read
             return self.encode()
         if before.extra or before.traceparent:  # some of it may not have been in the body
             return self.encode()
         # what the start takes away must not stay, and what it or the end writes not be there twice
-        if b'"last_err"' in body or b'"next_try_at"' in body or b'"tried"' in body or b'"result"' in body:
+        if find(b'"last_err"') >= 0 or find(b'"next_try_at"') >= 0 or find(b'"tried"') >= 0 or find(b'"result"') >= 0:
             return self.encode()
         return b'%b,"state":"active","created":"%b","tried":"%b","tries":1}' % (
             body[:at],
