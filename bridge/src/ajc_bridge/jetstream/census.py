@@ -189,7 +189,7 @@ class JetStreamRecordScan:
         return [
             replace(
                 make_record(found.last_token, found.data, found.revision, found.stored_at, found.headers),
-                expires=_TTL in (found.headers or b""),
+                expires=(found.headers or b"").find(_TTL) >= 0,
             )
             for found in page
         ]

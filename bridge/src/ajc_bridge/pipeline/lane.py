@@ -15,7 +15,7 @@ from ajc_bridge.decision.outcome import Busy, Interrupted, Outcome, ResultTooLar
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.settlement import Attempt, decide
 from ajc_bridge.decision.transition import Transition
-from ajc_bridge.happenings import AttemptCancelled, Pulled, PullFailed, Trouble
+from ajc_bridge.happenings import AttemptCancelled, Pulled, PullFailed, RevisionConflict, Trouble
 from ajc_bridge.pipeline.admit import Admitted, Settled, admit_item, make_arrival
 from ajc_bridge.pipeline.cancellations import Cancellations, found_cancelled
 from ajc_bridge.pipeline.dispatch import ExecPolicy, dispatch
@@ -230,8 +230,11 @@ class Lane:
             settled = await settle(
                 ports, self._queue, lease, task_id, transition, revision=admitted.revision, body=body
             )
-            if not settled and transition.task is not None and await found_cancelled(ports, task_id):
-                self._drop_cancelled(lease, transition.task)
+            if not settled:
+                if transition.task is not None and await found_cancelled(ports, task_id):
+                    self._drop_cancelled(lease, transition.task)
+                else:
+                    ports.journal.note(RevisionConflict(lease.queue, task_id))
         except Exception as error:  # noqa: BLE001  (one task's fault must not end the daemon; its item comes again)
             ports.journal.note(Trouble(f"item {lease.subject_id}", f"{type(error).__name__}: {error}"))
         finally:

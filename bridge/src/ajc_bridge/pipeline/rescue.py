@@ -23,7 +23,7 @@ from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record, Run, admit
 from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.rescue import GRACE_NS, rescue
-from ajc_bridge.happenings import Rescued, Trouble
+from ajc_bridge.happenings import Rescued, RevisionConflict, Trouble
 from ajc_bridge.pipeline.admit import make_arrival
 from ajc_bridge.pipeline.retention import CancelledRecords
 from ajc_bridge.pipeline.settle import settle
@@ -115,7 +115,9 @@ class ExhaustedItems:
         settled = await settle(
             self._ports, answer, lease, task_id or item.subject_id, admission.transition, revision=revision
         )
-        if settled and answer.done:
+        if not settled:
+            self._ports.journal.note(RevisionConflict(policy.queue, task_id or item.subject_id))
+        elif answer.done:
             await self._census.forget(item)
             self._ports.journal.note(Rescued(policy.queue, task_id or item.subject_id, admission.transition.reason))
 
@@ -264,6 +266,7 @@ class OrphanedTasks:
             reach("rescue.promised")
         lease = Lease(queue, task_id, b"", 1, 0, b"", 0.0, 0.0)
         if not await settle(ports, _Answer(queue), lease, task_id, transition, revision=record.revision):
+            ports.journal.note(RevisionConflict(queue, task_id))
             return
         ports.journal.note(Rescued(queue, task_id, transition.reason))
         if ends:

@@ -18,7 +18,7 @@ from ajc.failpoint import ARMED, reach
 from ajc.task import Task
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.transition import DeadLetter, ItemVerdict, Schedule, Transition
-from ajc_bridge.happenings import DeadLettered, RevisionConflict, TaskParked, TaskSaved, TaskSettled, Trouble
+from ajc_bridge.happenings import DeadLettered, TaskParked, TaskSaved, TaskSettled, Trouble
 from ajc_bridge.pipeline.saving import FIRST_PAUSE, LONGEST_PAUSE, save_again
 from ajc_bridge.ports import Items, Lease, Ports
 
@@ -37,7 +37,8 @@ async def settle(
 ) -> bool:
     """Perform the transition on the record at `revision` and on the leased item; False when the revision was lost.
 
-    `body`: the transition's task as it is to be stored, where the caller has written it already.
+    Nothing is noted of that: the caller knows whether it might be a cancel, which is no conflict. `body`: the
+    transition's task as it is to be stored, where the caller has written it already.
     """
     if ARMED:
         reach("settle.begin")
@@ -46,7 +47,7 @@ async def settle(
     if task is not None:
         body = task.encode() if body is None else body
         if transition.discard and letter is None:
-            if not await _discard(ports, queue.queue, task_id, revision):
+            if not await _discard(ports, task_id, revision):
                 return False
             ports.journal.note(TaskSaved(task, queue.queue, 0))
         else:
@@ -61,7 +62,6 @@ async def settle(
                         ports, queue.queue, task_id, body, revision=revision, error=error, ttl_ns=ttl_ns
                     )
             except Conflict:
-                ports.journal.note(RevisionConflict(queue.queue, task_id))
                 return False
             except TooLarge:
                 shorter = transition.shortened()
@@ -76,7 +76,7 @@ async def settle(
     if letter is not None:
         await _perform_dead_letter(ports, letter, body or b"")
         # the record goes last: while its letter was on the way it said that the task is over
-        if transition.discard and not await _discard(ports, queue.queue, task_id, revision):
+        if transition.discard and not await _discard(ports, task_id, revision):
             return False
     if transition.schedule is not None:
         await _perform_schedule(ports, queue.queue, task_id, transition.schedule)
@@ -88,11 +88,10 @@ async def settle(
     return True
 
 
-async def _discard(ports: Ports, queue: str, task_id: str, revision: int) -> bool:
+async def _discard(ports: Ports, task_id: str, revision: int) -> bool:
     try:
         await _until_done(ports, "discard", lambda: ports.store.discard(task_id, revision))
     except Conflict:
-        ports.journal.note(RevisionConflict(queue, task_id))
         return False
     return True
 
