@@ -554,3 +554,47 @@ async def test_the_logger_carries_the_task(server: Any, caplog: pytest.LogCaptur
             await ask(connection, kind)
     record = next(record for record in caplog.records if record.getMessage() == "look")
     assert (record.task_type, record.try_number, record.more) == (kind, 1, 1)  # type: ignore[attr-defined]
+
+
+async def test_the_log_says_which_task_failed_and_how(make_server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    server = make_server("max_payload: 8192")
+    app = ajc.Responder(server.url)
+    kind = unique("t")
+
+    @app.handler(kind)
+    async def handle(payload: int) -> Any:
+        if payload == 1:
+            raise ValueError("one")
+        return object() if payload == 2 else b"x" * 9000
+
+    async with serving(server, app) as connection:
+        with caplog.at_level(logging.WARNING, "ajc.handler"):
+            for number in (1, 2, 3, "none"):
+                await ask(connection, kind, number)
+    said = [record.getMessage() for record in caplog.records if record.name == "ajc.handler"]
+    which = [text.partition(", try 1: ") for text in said]
+    assert [tail for _, _, tail in which] == [
+        "the handler failed",
+        "result <class 'object'>: cannot be written as JSON: Encoding objects of type object is unsupported",
+        "result of 9000 bytes exceeds 8192",
+        "payload: Expected `int`, got `str`",
+    ]
+    assert all(head.startswith("task ") and head.endswith(f" ({kind})") for head, _, _ in which)
+
+
+def test_a_decorator_without_a_type_and_a_second_handler_are_told() -> None:
+    app = ajc.Responder()
+    with pytest.raises(ajc.InvalidValue, match=r'handle: write it behind the decorator: @app\.handler\("'):
+
+        @app.handler  # type: ignore[arg-type]
+        async def handle(attempt: ajc.Attempt) -> None: ...
+
+    @app.handler("one")
+    async def first(attempt: ajc.Attempt) -> None: ...
+
+    with pytest.raises(ajc.AlreadyExists, match="handler one exists already: a type has one handler"):
+        app.handler("one")(first)
+    with pytest.raises(ajc.InvalidValue, match=r"wrong: parameter x is none of"):
+
+        @app.handler("two")
+        async def wrong(x, y: int) -> None: ...

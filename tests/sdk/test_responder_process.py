@@ -142,6 +142,8 @@ async def run(*arguments: str, **env: str) -> tuple[int, str]:
         ("nowhere:app", "nowhere"),
         ("responder_program:nope", "nope"),
         ("responder_program:not_an_app", "no ajc.Responder"),
+        ("responder_program.py:app", "name the module, not its file: responder_program:app"),
+        ("wrong_program:app", "task type 'email new' is not a legal name: use 1 to 128"),
     ],
 )
 async def test_what_is_no_responder(place: str, said: str) -> None:
@@ -154,9 +156,9 @@ async def test_what_is_no_responder(place: str, said: str) -> None:
 async def test_usage_and_connection(make_server: Any) -> None:
     assert (await run())[0] == 2
     code, errors = await run("responder_program:app", "--server", "http://x")
-    assert (code, "Traceback" in errors) == (1, False)
+    assert (code, "Traceback" in errors) == (2, False)
     code, errors = await run("responder_program:app", "-c", "nowhere")
-    assert (code, "nowhere" in errors, "Traceback" in errors) == (1, True, False)
+    assert (code, "nowhere" in errors, "Traceback" in errors) == (2, True, False)
     server = make_server('authorization { user: "u", password: "p" }')
     for option in ("-s", "--server"):
         code, errors = await run("responder_program:app", option, server.url)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ajc.errors import AjcError, Closed
+from ajc.errors import AjcError, Closed, InvalidValue, NotFound
 from ajc.responder import Responder
 
 FAILED = 1
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         app = load(options.app)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (AjcError, ImportError, AttributeError, TypeError, ValueError) as error:
         print(f"python -m ajc: {options.app}: {error}", file=sys.stderr)  # noqa: T201  (a command's words)
         return USAGE
     try:
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NO_CONNECTION
     except AjcError as error:
         print(f"python -m ajc: {error}", file=sys.stderr)  # noqa: T201
-        return FAILED
+        named = isinstance(error, (InvalidValue, NotFound))  # the server or the context, on the command line
+        return USAGE if named else FAILED
     return FAILED if app.interrupted else 0
 
 
@@ -55,6 +56,8 @@ def load(place: str) -> Responder:
     module, _, name = place.partition(":")
     if not module or not name:
         raise ValueError("write it as module:name")
+    if module.endswith(".py"):
+        raise ValueError(f"name the module, not its file: {module.removesuffix('.py').replace('/', '.')}:{name}")
     if os.getcwd() not in sys.path:  # noqa: PTH109  (as the interpreter itself spells it)
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     found: object = importlib.import_module(module)

@@ -38,6 +38,7 @@ Each error carries what it is about as attributes; its text says what to do wher
 from __future__ import annotations
 
 from datetime import timedelta
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,10 +49,18 @@ SHOWN_CHARACTERS = 80  # of a refused value in a message: enough to recognise it
 
 def _shown(value: object) -> str:
     try:
-        text = repr(value)
+        text = value.__qualname__ if isinstance(value, FunctionType) else _written(value)
     except Exception:  # noqa: BLE001 - a value that cannot even be shown must not hide what is wrong with it
         text = f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, timedelta):  # as everywhere else: 1h30m
+        from ajc.duration import format_duration  # noqa: PLC0415  (it imports this module)
+
+        return format_duration(value // timedelta(microseconds=1) * 1000)
+    return repr(value)
 
 
 def _rebuilt(kind: type[AjcError], args: tuple[Any, ...], fields: dict[str, Any]) -> AjcError:
@@ -110,12 +119,12 @@ class NotFound(AjcError):
 
 
 class AlreadyExists(AjcError):
-    """There is a `what` of that `name` already."""
+    """There is a `what` of that `name` already; `mend` says what to do."""
 
-    def __init__(self, what: str, name: str) -> None:
+    def __init__(self, what: str, name: str, mend: str = "load it, or choose another name") -> None:
         self.what = what
         self.name = name
-        super().__init__(f"{what} {name} exists already: load it, or choose another name")
+        super().__init__(f"{what} {name} exists already: {mend}")
 
 
 class Conflict(AjcError):

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 import msgspec
 import msgspec.inspect
 
-from ajc.errors import InvalidValue, Terminate
+from ajc.errors import InvalidValue
 from ajc.task import Task
+from ajc.unfit import Unfit
 
 if TYPE_CHECKING:
     from ajc.attempt import Attempt
@@ -105,9 +106,9 @@ def payload_decoder(kind: Any) -> Callable[[bytes | None], Any]:
         try:
             return decode(payload or b"null")
         except msgspec.ValidationError as error:
-            raise Terminate(_message(str(error))) from None
+            raise Unfit(_message(str(error))) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Terminate(f"payload: {error}") from None
+            raise Unfit(f"payload: {error}") from None
 
     return decoded
 
@@ -195,7 +196,7 @@ def _pydantic_decoder(kind: Any) -> Callable[[bytes | None], Any]:
             lines = [
                 ".".join(["payload", *map(str, fault["loc"])]) + f": {fault['msg']}" for fault in faults[:_MAX_ERRORS]
             ]
-            raise Terminate("; ".join(lines)) from None
+            raise Unfit("; ".join(lines)) from None
 
     return decoded
 

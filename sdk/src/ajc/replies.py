@@ -9,6 +9,7 @@ import msgspec
 from ajc.errors import Busy, HandlerSignal, InvalidValue, Terminate
 from ajc.exchange import clean_text, reply_headers
 from ajc.json_value import encode_value
+from ajc.unfit import Unfit
 
 ErrorsTold = Literal["message", "type"]
 """How much of an exception goes out in AJ-Error: its type and its text, or its type alone."""
@@ -38,7 +39,7 @@ def reply_to_result(result: Any) -> Reply:
     try:
         body = bytes(result) if isinstance(result, (bytes, bytearray, memoryview)) else encode_value(result, "result")
     except InvalidValue as error:
-        return reply_to_exception(Terminate(str(error)))
+        return reply_to_exception(Unfit(str(error)))
     return Reply(body)
 
 
@@ -47,9 +48,7 @@ def fitting(reply: Reply, max_payload: int) -> Reply:
     if reply.headers is None:
         size = len(reply.body)
         return (
-            reply
-            if size <= max_payload
-            else reply_to_exception(Terminate(f"result of {size} bytes exceeds {max_payload}"))
+            reply if size <= max_payload else reply_to_exception(Unfit(f"result of {size} bytes exceeds {max_payload}"))
         )
     if len(reply.headers) <= max_payload:
         return reply

@@ -94,11 +94,13 @@ class Responder:
         nothing but `attempt.progress` sends any. Raises `InvalidName`, `InvalidValue` (a signature that cannot be
         served), `AlreadyExists`.
         """
+        if not isinstance(type, str):
+            raise InvalidValue("task type", type, 'write it behind the decorator: @app.handler("the:type")')
         names = {**sys._getframe(1).f_locals}  # noqa: SLF001  (annotations may name the caller's local classes)
 
         def register(function: _F) -> _F:
             if type in self.handlers:
-                raise AlreadyExists("handler", type)
+                raise AlreadyExists("handler", type, "a type has one handler")
             self.handlers[type] = Handler(
                 type,
                 function,
@@ -132,7 +134,7 @@ class Responder:
         `started` is called once it is subscribed. Raises as `run`.
         """
         if not self.handlers:
-            raise InvalidValue("handlers", 0, "register one with @app.handler(type)")
+            raise InvalidValue("handlers", 0, 'register at least one, with @app.handler("the:type")')
         ending = self._ending = asyncio.Event()
         options = resolve(self._server, self._context)
         _logger.info("connecting to %s", describe(self._server, self._context))

@@ -21,6 +21,7 @@ from ajc.runners import Runners
 from ajc.service import Endpoint
 from ajc.subjects import CANCEL_SUBJECTS, cancelled_id
 from ajc.transport import drain_all
+from ajc.unfit import Unfit
 
 _logger: Final = logging.getLogger("ajc.responder")
 _handler_logger: Final = logging.getLogger("ajc.handler")
@@ -204,12 +205,12 @@ class Serving:
     def _answer(self, attempt: Attempt, answer: Reply | bytes) -> None:
         attempt.over = True
         reply = answer if isinstance(answer, Reply) else Reply(answer)
-        self._send(attempt.endpoint, attempt.reply, reply)
+        reply = self._send(attempt.endpoint, attempt.reply, reply)
         if reply.error is not None or self._verbose:
             _log(attempt, reply)
 
-    def _send(self, endpoint: Endpoint, reply: bytes, answer: Reply) -> None:
-        """Send the one reply, and count it."""
+    def _send(self, endpoint: Endpoint, reply: bytes, answer: Reply) -> Reply:
+        """Send the one reply, count it, and return what was sent: another one where the server would not take it."""
         body = answer.body
         size = len(body)
         if size > _SMALL or answer.headers is not None:
@@ -224,6 +225,7 @@ class Serving:
             size = len(answer.headers)
             command = b"HPUB %b  %d %d\r\n%b\r\n" % (reply, size, size, answer.headers)
         self._publish(command)
+        return answer
 
     def _publish(self, command: bytes) -> None:
         try:
@@ -233,8 +235,12 @@ class Serving:
 
 
 def _log(attempt: Attempt, answer: Reply) -> None:
+    which = attempt.facts["task_id"], attempt.endpoint.handler.type, attempt.facts["try_number"]
     if answer.word == "error":
         # not the handler's own word for it: the trace is wanted
-        attempt.logger.warning("the handler failed", exc_info=answer.error)
+        attempt.logger.warning("task %s (%s), try %d: the handler failed", *which, exc_info=answer.error)
+    elif isinstance(answer.error, Unfit):
+        attempt.logger.warning("task %s (%s), try %d: %s", *which, answer.text)
     else:
-        attempt.logger.debug("answered: %s", f"{answer.word}: {answer.text}" if answer.text else answer.word)
+        text = f"{answer.word}: {answer.text}" if answer.text else answer.word
+        attempt.logger.debug("task %s (%s), try %d: answered %s", *which, text)
