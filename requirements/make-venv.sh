@@ -35,6 +35,10 @@ install() {
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
+if [ -n "${PYTHON:-}" ] && ! new_enough "$PYTHON"; then
+    say "PYTHON=$PYTHON is no Python 3.11 or newer"
+    exit 1
+fi
 python=$(find_python) || {
     can_install || { say "no Python 3.11 or newer was found: install one, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
     install python3 python3-venv

@@ -341,3 +341,10 @@ async def test_thousands_of_commands_leak_nothing(cli: CommandLine, kind: str) -
             await asyncio.sleep(0.05)
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("prefix", ["a b", "", "a.*"])
+def test_a_prefix_that_no_bridge_could_have_is_refused(alone: CommandLine, prefix: str) -> None:
+    done = alone("exec", "a:b", "--prefix", prefix, "--", "cat")
+    assert done.code == 2
+    assert f"ajc-bridge: --prefix {prefix!r}: must be dot-separated tokens" in done.err

@@ -10,6 +10,7 @@ import shlex
 import socket
 import subprocess
 import threading
+from signal import SIGINT
 
 import pytest
 from command_line import PROGRAM, CommandLine, Done, told, until
@@ -72,7 +73,10 @@ def test_a_payload_may_be_any_bytes_of_a_file_or_of_stdin(cli: CommandLine, queu
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("t", "{to: 1}"), "the payload is no JSON"),
+        (("t", "{to: 1}"), """an object is written '{"to": "ada@example.net"}'; --file takes any bytes"""),
+        (("t", "it's"), """a text is written '"it'"'"'s"'; --file takes any bytes"""),
+        (("t", "[1, NaN]"), "the payload is no JSON: NaN is no number"),
+        (("t", '"\\ud800"'), "the payload is no JSON: 'utf-8' codec can't encode character '\\ud800'"),
         (("t", "1", "--file", "x"), "exclude each other"),
         (("t", "--file", "/nowhere/x"), "cannot be read: No such file"),
         (("a b",), "task type 'a b' is not a legal name"),
@@ -275,6 +279,34 @@ def test_rm_of_a_task_that_runs_names_its_state_and_the_ways_out(cli: CommandLin
     cli.ok("task", "rm", task_id, "--yes", "--force")
 
 
+def test_a_wait_whose_server_goes_away_ends_with_5(tmp_path, make_server, kind: str) -> None:
+    server = make_server()
+    cli = CommandLine(server.url, tmp_path)
+    cli.ok("queue", "add", kind)
+    waiting = cli.start("task", "add", kind, "-q", kind, "--wait", "3s")
+    told(waiting, "waiting for its end")
+    server.stop()
+    assert waiting.wait(30) == 5
+    said = waiting.log.read_text()  # type: ignore[attr-defined]
+    assert "the connection to NATS broke; trying again" in said
+    assert re.search(r"ajc-bridge: task \w+ is not known to have ended within 3 s: ", said)
+    cli.end()
+
+
+def test_a_wait_that_is_broken_off_says_that_the_task_goes_on(cli: CommandLine, queue: str, kind: str) -> None:
+    waiting = cli.start("task", "add", kind, "-q", queue, "--id", kind, "--wait", "1m")
+    told(waiting, "waiting for its end")
+    waiting.send_signal(SIGINT)
+    assert waiting.wait(20) == 130
+    assert f"task {kind} goes on; ajc-bridge task view {kind}\n" in waiting.log.read_text()  # type: ignore[attr-defined]
+
+
+def test_a_list_of_a_queue_that_cannot_be_is_refused(cli: CommandLine) -> None:
+    done = cli("task", "ls", "--queue", "a b")
+    assert done.code == 2
+    assert "queue 'a b' is not a legal name" in done.err
+
+
 def test_watch_shows_events_as_they_come(cli: CommandLine, queue: str, kind: str) -> None:
     watching = cli.start("task", "watch", "--json")
     told(watching, "watching")
@@ -395,9 +427,11 @@ def test_the_tries_shown_are_those_that_its_queue_allows(cli: CommandLine, kind:
 
 def test_with_json_an_error_is_one_document_too(cli: CommandLine, alone: CommandLine, queue: str, kind: str) -> None:
     done = cli("task", "view", "nothere", "--json")
-    assert (done.code, set(done.json)) == (3, {"error", "hint"})
-    assert done.json["error"] == "task nothere does not exist"
+    assert (done.code, set(done.json)) == (3, {"error", "hint", "task_id"})
+    assert (done.json["error"], done.json["task_id"]) == ("task nothere does not exist", "nothere")
     assert done.json["error"] in done.err
+    assert cli("task", "watch", "nothere", "--json").json["task_id"] == "nothere"
+    assert cli("dlq", "view", "nothere", "--json").json["task_id"] == "nothere"
     assert alone("queue", "ls", "--json").json["hint"].startswith("is a nats-server running there?")
     assert cli("task", "add", kind, "{to: 1}", "--json").json["error"].startswith("the payload is no JSON")
     task_id = cli.ok("task", "add", kind, "-q", queue).out.strip()

@@ -114,6 +114,8 @@ async def test_sighup_says_what_needs_a_restart(own_server, make_bridge, kind):
     bridge.signal(SIGHUP)
     line = await bridge.log("config.applied")
     assert set(line["refused"]) == {"queues.NEW", "exec.prefix", "bridge.name"}
+    asked = await bridge.log("config.restart_needed")
+    assert (asked["level"], asked["keys"]) == ("warn", line["refused"])
     async with world_of(own_server.url, bridge) as world:
         await world.serve(kind, [done()])
         await world.settled(await world.run(kind, queue="Q"), "complete")

@@ -88,3 +88,10 @@ def test_a_lease_is_not_longer_than_the_run_time() -> None:
 def test_frozen() -> None:
     with pytest.raises(AttributeError):
         Queue("Q").name = "R"  # type: ignore[misc]
+
+
+def test_a_refused_duration_is_shown_as_people_write_it() -> None:
+    with pytest.raises(InvalidValue, match=r"^max_age 1ms: must be 0s or at least 100ms$"):
+        Queue("Q", max_age=timedelta(milliseconds=1))
+    with pytest.raises(InvalidValue, match=r"^lease 0s: must be at least 100ms$"):
+        Queue("Q", lease=0)

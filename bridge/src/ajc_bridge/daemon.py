@@ -79,6 +79,7 @@ class Daemon:
         self.metrics = Metrics(lines_dropped=self.logs.lines_dropped)
         self.readiness = Readiness()
         self._connection: Connection | None = None
+        self._server = ""
         sinks = (self.metrics, self.logs, self.readiness, ProgressEvents(self._publish), Events(self._publish))
         self.journal = Journal(sinks)
         self._note = self.journal.note
@@ -117,12 +118,12 @@ class Daemon:
 
     async def _serve(self) -> int:
         options = connect_options(self.config.nats)
+        self._server = ", ".join(url.rsplit("@", 1)[-1] for url in options.servers)
         connected = await _unless(self._stop.event, self._connect(options))
         if connected is None:
             return self._stop.code
         self._connection = connection = connected
-        server = ", ".join(url.rsplit("@", 1)[-1] for url in options.servers)
-        self._note(happenings.Connected(server, connection.server_version))
+        self._note(happenings.Connected(self._server, connection.server_version))
         if connection.fast_path_missing is not None:
             self._note(happenings.FastPathUnavailable(connection.fast_path_missing))
         try:
@@ -227,7 +228,8 @@ class Daemon:
                 self._stop(NO_CONNECTION)
             case "error":
                 connected = self._connection is not None and self._connection.connected
-                self._note(happenings.Trouble("nats", text) if connected else happenings.ConnectFailed(text))
+                failed = happenings.Trouble("nats", text) if connected else happenings.ConnectFailed(self._server, text)
+                self._note(failed)
             case _:
                 pass
 

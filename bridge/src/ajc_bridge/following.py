@@ -12,7 +12,7 @@ from ajc.connection import Connection
 from ajc.errors import AjcError, NotPermitted, Unavailable
 from ajc.topology import possible_changes
 from ajc_bridge.config import Config, ConfigError, changed_keys, restart_needed
-from ajc_bridge.happenings import ConfigApplied, ConfigRefused, QueueConfigured, Trouble
+from ajc_bridge.happenings import ConfigApplied, ConfigRefused, QueueConfigured, RestartNeeded, Trouble
 from ajc_bridge.jetstream.queues import make_queue, prepare_stores
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.journal.logs import Logs
@@ -82,6 +82,8 @@ class Following:
             self._journal.rewire()
         self.config = config
         self._journal.note(ConfigApplied(tuple(changed), tuple(refused)))
+        if refused:
+            self._journal.note(RestartNeeded(tuple(refused)))
 
     async def _stores(self, connection: Connection, config: Config, *, limits: bool) -> None:
         """Give the shared streams what the configuration needs of them, and (`limits`) dead letters theirs."""

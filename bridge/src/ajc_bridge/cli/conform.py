@@ -16,7 +16,7 @@ import typer
 
 from ajc_bridge.cli.connecting import check_connection
 from ajc_bridge.cli.exits import FAILED, USAGE, CliError
-from ajc_bridge.cli.options import Context, Json, Server, duration
+from ajc_bridge.cli.options import Context, Json, Server, check_prefix, duration
 from ajc_bridge.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -174,19 +174,13 @@ async def _examined(
 
 def _check(family: str, prefix: str, only: list[str]) -> frozenset[str]:
     """Refuse what cannot be tried, before anything is started."""
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - keeps --help quick
-
-    from ajc.errors import InvalidValue  # noqa: PLC0415
+    from ajc.errors import InvalidValue  # noqa: PLC0415 - keeps --help quick
     from ajc.subjects import check_type  # noqa: PLC0415
-    from ajc_bridge.config.values import SubjectPrefix  # noqa: PLC0415
     from ajc_bridge.conform.rules import BY_NAME  # noqa: PLC0415
 
     check_type(family, catchall=True)
     check_type(f"{family}:progress")  # the longest
-    try:
-        TypeAdapter(SubjectPrefix).validate_python(prefix)
-    except ValidationError as error:
-        raise InvalidValue("--prefix", prefix, str(error.errors()[0]["ctx"]["error"])) from None
+    check_prefix(prefix)
     for name in only:
         rule = BY_NAME.get(name.upper())
         if rule is None:

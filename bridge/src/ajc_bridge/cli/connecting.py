@@ -20,12 +20,20 @@ T = TypeVar("T")
 
 
 def with_client(
-    server: str | None, context: str | None, work: Callable[[Client], Awaitable[T]], *, quick: bool = False
+    server: str | None,
+    context: str | None,
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    quick: bool = False,
+    lasting: bool = False,
 ) -> T:
-    """Connect, do `work`, close. Raises what it raises, and `Unavailable` without a server. `quick`: on uvloop."""
+    """Connect, do `work`, close. Raises what it raises, and `Unavailable` without a server. `quick`: on uvloop.
+
+    What goes wrong is the command's own answer; one that waits (`lasting`) says when the connection is lost, too.
+    """
     check_connection(server, context)
 
-    logging.getLogger("ajc").setLevel(logging.ERROR)  # what goes wrong is this command's own answer
+    logging.getLogger("ajc").setLevel(logging.WARNING if lasting else logging.ERROR)
 
     async def connected() -> T:
         from ajc.client import connect  # noqa: PLC0415 - the client is heavy, and --help needs none of it

@@ -20,7 +20,8 @@ def doctor(server: Server = None, context: Context = None, as_json: Json = False
       ajc-bridge doctor
       ajc-bridge doctor --context WQ --json
 
-    Nothing is changed. Exit code 1 when something is wrong.
+    Nothing is changed. Exit code 1 when something is wrong. Run it where the bridge's `ajc-bridge.toml` is: backoff
+    policies of your own are known from there.
     """
     from ajc_bridge.cli.examination import examine  # noqa: PLC0415 - keeps --help quick
 

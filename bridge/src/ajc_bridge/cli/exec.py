@@ -12,7 +12,7 @@ import typer
 
 from ajc_bridge.cli.connecting import check_connection
 from ajc_bridge.cli.exits import FAILED, USAGE, CliError
-from ajc_bridge.cli.options import Context, Server, duration
+from ajc_bridge.cli.options import Context, Server, check_prefix, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +77,7 @@ def execute(
     longest = None if max_runtime is None else duration(max_runtime, "--max-runtime").total_seconds()
     if longest is not None and longest <= 0:
         raise CliError(f"--max-runtime {max_runtime} leaves no time for the command", "write it like 5m", USAGE)
+    check_prefix(prefix)
     check_connection(server, context)
     check_command(command[0])
     logging.basicConfig(

@@ -112,9 +112,16 @@ def tell(error: errors.AjcError, **about: str) -> None:
     if isinstance(error, errors.TaskFailed):
         print_json(error.task.encode())
         return
-    if task_id := getattr(error, "task_id", ""):
+    if task_id := _task_of(error):
         about = {"task_id": task_id, **about}
     print_json({"error": text, "hint": hint, **about})
+
+
+def _task_of(error: errors.AjcError) -> str:
+    """Return the id of the task that the error is about, "" when it is about none."""
+    if isinstance(error, errors.NotFound) and error.what in ("task", "dead letter of task"):
+        return error.name
+    return str(getattr(error, "task_id", ""))
 
 
 HEAD: Final = """# Errors and exit codes
@@ -135,6 +142,7 @@ Every command ends with
 | 3 | not found |
 | 4 | conflict, or full |
 | 5 | no connection |
+| 130 | ended by Ctrl-C |
 
 Where stdout cannot be written (its disk is full, or it is closed), one line on stderr says so, and the code is 1; a
 reader that goes away, like `head`, is told nothing, and the code is 1, too.

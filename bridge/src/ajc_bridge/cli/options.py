@@ -37,6 +37,19 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 DEADLINES: Final = "write how long from now, like 1h or 30m, or a time by RFC 3339, like 2030-01-31T12:00:00Z"
 
 
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix of requests' subjects that a bridge could not have. Raises `InvalidValue`."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - keeps --help quick
+
+    from ajc.errors import InvalidValue  # noqa: PLC0415
+    from ajc_bridge.config.values import SubjectPrefix  # noqa: PLC0415
+
+    try:
+        TypeAdapter(SubjectPrefix).validate_python(prefix)
+    except ValidationError as error:
+        raise InvalidValue("--prefix", prefix, str(error.errors()[0]["ctx"]["error"])) from None
+
+
 def duration(text: str, option: str = "duration") -> timedelta:
     """Parse a duration given on the command line (`30s`, `1h30m`, `7d`). Raises `InvalidValue`, naming the option."""
     from ajc.duration import parse_duration  # noqa: PLC0415 - keeps --help quick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,7 +83,7 @@ def add(
         task = await end_of(client, task.id, patience.total_seconds())
         return task, await most_tries(client.connection, task)
 
-    task, most = with_client(server, context, work)
+    task, most = with_client(server, context, work, lasting=patience is not None)
     if as_json:
         print_json(task.encode())
     elif patience is not None:
@@ -149,6 +150,10 @@ def ls(
     A narrow terminal gets fewer columns; --json has all.
     """
     states = _states(state or [])
+    if queue is not None:
+        from ajc.subjects import check_queue  # noqa: PLC0415 - keeps --help quick
+
+        check_queue(queue)
 
     async def work(client: Client) -> list[Task]:
         from ajc.errors import NotFound  # noqa: PLC0415 - keeps --help quick
@@ -224,7 +229,7 @@ def watch(
                 if task_id is not None and isinstance(event, TaskStateChanged) and event.state in FINAL_STATES:
                     return
 
-    with_client(server, context, work)
+    with_client(server, context, work, lasting=True)
 
 
 for one in (retry, cancel, rm):
@@ -242,11 +247,19 @@ def _payload(payload: str | None, file: Path | None) -> Any:
     if payload is None:
         return None
     try:
-        json.loads(payload)
+        # as strict as the handlers that will read it: NaN is no JSON, and half a surrogate pair no text
+        json.dumps(json.loads(payload, parse_constant=_no_number), ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        hint = f"a text is written '{json.dumps(payload[:40], ensure_ascii=False)}'; --file takes any bytes"
-        raise CliError(f"the payload is no JSON: {error}", hint, USAGE) from None
+        if payload.lstrip()[:1] in ("{", "["):
+            shown = 'an object is written \'{"to": "ada@example.net"}\''
+        else:
+            shown = f"a text is written {shlex.quote(json.dumps(payload[:40], ensure_ascii=False))}"
+        raise CliError(f"the payload is no JSON: {error}", f"{shown}; --file takes any bytes", USAGE) from None
     return payload.encode()  # as it was typed: numbers are not rounded
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
 
 
 def _states(words: list[str]) -> list[str]:

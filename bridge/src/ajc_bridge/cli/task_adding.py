@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ajc_bridge.cli.exits import CONFLICT, FAILED, NOT_FOUND, CliError, code_and_hint
+from ajc_bridge.cli.exits import CONFLICT, FAILED, NO_CONNECTION, NOT_FOUND, CliError, code_and_hint
 from ajc_bridge.cli.output import plain, say
 from ajc_bridge.cli.task_text import first_line, when
 
@@ -106,14 +107,22 @@ async def end_of(client: Client, task_id: str, seconds: float) -> Task:
     Raises as `Client.result`, but for the time-out: that says what the record says then. A wrong type or a handler that
     fails shows there, and nowhere else to whoever waits.
     """
-    from ajc.errors import AjcError, TaskTimeout  # noqa: PLC0415 - keeps --help quick
+    from ajc.errors import AjcError, NotPermitted, TaskTimeout, Unavailable  # noqa: PLC0415 - keeps --help quick
     from ajc_bridge.cli.queue_look import most_tries  # noqa: PLC0415
 
     try:
         return await client.result(task_id, seconds)
+    except asyncio.CancelledError:  # Ctrl-C
+        say(f"task {task_id} goes on; ajc-bridge task view {task_id}")
+        raise
     except TaskTimeout as error:
         try:
             task = await client.load(task_id)
+        except NotPermitted:
+            raise error from None  # it may not be looked at
+        except Unavailable as lost:
+            text = f"task {task_id} is not known to have ended within {seconds:g} s: {lost}"
+            raise CliError(text, code_and_hint(lost)[1], NO_CONNECTION, task_id=task_id) from None
         except AjcError:
             raise error from None  # it cannot be looked at: that it has not ended is all that is known
         most = await most_tries(client.connection, task)

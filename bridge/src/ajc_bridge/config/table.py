@@ -30,8 +30,9 @@ value that cannot be used is told with its variable:
 
     bridge.concurrency ($AJC_BRIDGE__CONCURRENCY): must be a whole number, not "many"
 
-Keys marked *live* take effect on SIGHUP, which reads the file again; for the others the bridge says that it must be
-restarted. A file that is wrong changes nothing. Where only the server can tell that a setting of a queue is refused,
+Keys marked *live* take effect on SIGHUP, which reads the file again; for the others, and for
+a queue that the file has from now on or no longer, the bridge says that it must be restarted (`config.restart_needed`).
+A file that is wrong changes nothing. Where only the server can tell that a setting of a queue is refused,
 the queues that were changed before that one stay so at the server; the log has both.
 """
 

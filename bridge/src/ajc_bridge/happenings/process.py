@@ -25,9 +25,13 @@ class Connected(Detail, frozen=True, gc=False):
 
 
 class ConnectFailed(Detail, frozen=True, gc=False):
-    """There is no connection, and an attempt to make one failed; the next one follows in half a second."""
+    """There is no connection, and an attempt to make one failed; the next one follows in half a second.
+
+    `server` is its URL without credentials, or several.
+    """
 
     action: ClassVar[str] = "nats.connect_failed"
+    server: str
     text: str
 
 
@@ -65,6 +69,13 @@ class ConfigApplied(Detail, frozen=True, gc=False):
     action: ClassVar[str] = "config.applied"
     changed: tuple[str, ...]
     refused: tuple[str, ...]
+
+
+class RestartNeeded(Detail, frozen=True, gc=False):
+    """The configuration was read again: these keys take effect with the next start of the process alone."""
+
+    action: ClassVar[str] = "config.restart_needed"
+    keys: tuple[str, ...]
 
 
 class ConfigRefused(Detail, frozen=True, gc=False):

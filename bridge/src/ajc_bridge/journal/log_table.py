@@ -38,6 +38,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.QueueLost: Line("warn", "queue is served no longer", 10),
     happened.QueueConfigured: Line("info", "changed on the server, as the configuration wants it"),
     happened.ConfigApplied: Line("info", "configuration read again"),
+    happened.RestartNeeded: Line("warn", "restart the bridge: these keys of the file take effect at its start alone"),
     happened.ConfigRefused: Line("error", "configuration is wrong; the old one stays"),
     happened.Draining: Line("info", "draining: no further task is taken"),
     happened.Drained: Line("info", "drained"),
