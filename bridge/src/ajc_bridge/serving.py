@@ -85,6 +85,7 @@ class Serving:
     def reconnected(self) -> None:
         """Look again at what the server has: it may have been killed."""
         self._tidying.reconnected()
+        self._orphans.read_again()
 
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""

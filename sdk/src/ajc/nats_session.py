@@ -167,7 +167,8 @@ class NatsSession:
 
     def _count_refusal(self, error: Exception, servers: int) -> None:
         """Close for good when every server has refused the credentials twice in a row: they were taken away."""
-        if _is_refusal(error):
+        # what ends a connection that stood may be over when the next one is made: that one's refusal counts
+        if _is_refusal(error) and not isinstance(error, steady_client.ServerError):
             self._refused += 1
             if self._refused == _REFUSED_TIMES * servers:
                 self._giving_up = asyncio.create_task(self._give_up(error))

@@ -8,24 +8,70 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+import re
+from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
 
+_STALE: Final = "stale connection"
+_PERMISSIONS: Final = "permissions violation"
+_QUOTE: Final = "'"
+_refused_subscription: Final = re.compile(r'permissions violation for subscription to "([^"]+)"').search
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 5.0
+
+
+class ServerError(nats.errors.Error):
+    """What a server told on a connection that stood: it may have ended it, and may take the next one."""
+
 
 class SteadyClient(Client):
-    """nats-py's client, with three things mended.
+    """nats-py's client, with five things mended.
 
     - A pong that nobody waits for any more (its flush was given up) does not end the reading of the connection.
     - A subscription that is left stays left: whoever gives up waiting ends the waiting alone, and the next connection
       does not subscribe again, with nobody behind it.
     - A broken connection is dropped with what its other end did not read: it does not keep the next one from coming.
+    - An error that the server tells is told, and no more: if it ends the connection for it, another one is made.
+    - A subscription that the server refuses, or ends since a right was taken away, is asked for again until it stands.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._unheard: set[int] = set()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def _process_err(self, err_msg: str) -> None:
+        refused = _refused_subscription(err_msg)
+        if refused:
+            self._ask_again(refused[1])
+        if not self.is_connected or _STALE in err_msg or _PERMISSIONS in err_msg:
+            await super()._process_err(err_msg)
+            return
+        # nats-py would close for good here; the server closes if it means to, and who reads sees that and reconnects
+        error = ServerError(f"nats: {err_msg.strip(_QUOTE)}")
+        self._err = error
+        await self._error_cb(error)
+
+    def _ask_again(self, subject: str) -> None:
+        """Subscribe once more to this subject, written in lower case, as soon as that is let through."""
+        self._unheard.update(sid for sid, one in self._subs.items() if one._subject.lower() == subject)  # noqa: SLF001
+        if self._unheard and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._subscribe_again())
+
+    async def _subscribe_again(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._unheard and not self.is_closed:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)  # each is a line in the server's log
+            asked, self._unheard = self._unheard & self._subs.keys(), set()
+            # a new connection has subscribed to all; one that has the subscription still ignores this
+            with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
+                for sid in asked:
+                    await self._send_subscribe(self._subs[sid])
+                await self.flush()  # a refusal comes before the pong
 
     async def leave(self, subscription: Any) -> None:
         """End a subscription, and hand over what the server had sent for it. Raises nothing.
@@ -88,6 +134,8 @@ class SteadyClient(Client):
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         self._let_go()
+        if self._asking is not None:
+            self._asking.cancel()
         await super()._close(status, do_cbs)
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ajc_bridge.cli.exits import USAGE, CliError
 
 MISSING = "-"
+_STDIN: Final = 0
 _STDOUT: Final = 1
 _GAP: Final = 2
 _LEAST_CUT: Final = 16
@@ -156,12 +157,11 @@ def guard_streams() -> None:
     Closed, its number would go to the first file or connection that is opened: so it is taken, by what cannot be
     written.
     """
+    if sys.stdin is None:
+        _take(_STDIN)  # the event loop's own descriptors must not have this number
     before = sys.stdout
     if before is None:
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        if nothing != _STDOUT:
-            os.dup2(nothing, _STDOUT)
-            os.close(nothing)
+        _take(_STDOUT)
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_Stdout(_STDOUT, "w", closefd=False)),
         encoding=before.encoding if before else "utf-8",
@@ -170,6 +170,14 @@ def guard_streams() -> None:
     )
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+
+
+def _take(number: int) -> None:
+    """Let this descriptor be of a file that holds nothing and takes nothing."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
 
 
 def stop_writing() -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ajc import subjects
 from ajc.connection import Connection, Message, Subscription
-from ajc.errors import AjcError, MalformedItem, NotFound, StoreError, Unavailable
+from ajc.errors import AjcError, MalformedItem, NotFound, NotPermitted, StoreError, Unavailable
 from ajc.instant import Instant
 from ajc.queue import QueueInfo
 from ajc.stored_message import StoredMessage, delete_message, last_message, message_at, next_message, next_page
@@ -186,6 +186,9 @@ class JetStreamRecordScan:
             raise Unavailable(f"the task store cannot be read: {error}") from error
         if page:
             self._after = page[-1].revision
+        elif self._after and await self._store_went_back():
+            self.rewind()
+            return await self.next(most)
         return [
             replace(
                 make_record(found.last_token, found.data, found.revision, found.stored_at, found.headers),
@@ -193,3 +196,13 @@ class JetStreamRecordScan:
             )
             for found in page
         ]
+
+    async def _store_went_back(self) -> bool:
+        """Tell whether the store's sequences are lower than those read: it was made again, or lost its last writes."""
+        try:
+            info = await self._connection.api(f"STREAM.INFO.{subjects.TASKS_STREAM}", timeout=_READ_SECONDS)
+        except (NotFound, NotPermitted):
+            return False  # made again in a moment; or that is not for this user to know
+        except AjcError as error:
+            raise Unavailable(f"the task store cannot be looked at: {error}") from error
+        return int(info["state"]["last_seq"]) < self._after

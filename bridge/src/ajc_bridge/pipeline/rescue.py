@@ -155,6 +155,10 @@ class OrphanedTasks:
         self._elsewhere: set[str] = set()
         self._began = ports.clock.monotonic()
 
+    def read_again(self) -> None:
+        """Read the store from its beginning in time: it may have lost its last writes, and have others instead."""
+        self._left_out = True
+
     async def look(self, policies: Mapping[str, QueuePolicy], censuses: Mapping[str, Census]) -> int:
         """Read on in the store, look at some suspects, and return how many records and looks that were; 0: at rest."""
         now = self._ports.clock.monotonic()
