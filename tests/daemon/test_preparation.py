@@ -12,19 +12,26 @@ from typing import Any
 
 import pytest
 from bridge_process import until
+from msgspec.structs import replace
 from outside import World, world_of
 from scripted_responder import done
 
 from ajc.connection import Connection, Message
 from ajc.errors import NoResponders, NotFound, Unavailable
+from ajc.instant import SECOND, Instant
 from ajc.queue import Queue
 from ajc.topology import apply_queue, delete_queue, ensure_queue, read_queue
+from ajc.work_item import WorkItem
 from ajc_bridge.clock import SystemClock
 from ajc_bridge.config import load_config
 from ajc_bridge.decision.policy import NAMED_BACKOFFS, QueuePolicy
+from ajc_bridge.happenings import ClocksApart
+from ajc_bridge.jetstream import census
+from ajc_bridge.jetstream.census import JetStreamCensus
 from ajc_bridge.jetstream.dead_letters import JetStreamDeadLetters
 from ajc_bridge.jetstream.delay import JetStreamDelayQueue
 from ajc_bridge.jetstream.exchange import NatsExchange
+from ajc_bridge.jetstream.remains import Remains
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.journal.journal import Journal
 from ajc_bridge.pipeline.cancellations import Cancellations
@@ -276,6 +283,44 @@ async def test_two_that_find_a_queue_gone_let_go_of_it_once(own_server):
         await delete_queue(world.connection, "Q")
         await asyncio.gather(serving.apply(config), serving.apply(config))
         assert await serving.drain(5) == 0
+
+
+class Ahead(SystemClock):
+    """A machine's clock that is 400 s ahead."""
+
+    def now(self) -> Instant:
+        return super().now().plus(400 * SECOND)
+
+
+class Notes(list[Any]):
+    def note(self, detail: Any) -> None:
+        self.append(detail)
+
+
+@pytest.mark.parametrize(("clock", "told"), [(Ahead, 1), (SystemClock, 0)])
+async def test_a_clock_far_from_the_servers_is_told(own_server, clock, told):
+    async with world_of(own_server.url) as world:
+        await ensure_queue(world.connection, Queue("Q"))
+        store, ports = ports_of(world.connection)
+        notes = Notes()
+        ports = replace(ports, clock=clock(), journal=notes)
+        serving = Serving(world.connection, store, ports, load_config("/dev/null", {}, {}), lambda _: None)
+        await serving._look_at_stores()
+        apart = [detail for detail in notes if isinstance(detail, ClocksApart)]
+        assert len(apart) == told
+        assert all(395 * SECOND < detail.ahead_ns < 405 * SECOND for detail in apart)
+
+
+async def test_a_schedule_counts_until_it_is_late_by_the_servers_clock(own_server, monkeypatch):
+    async with world_of(own_server.url) as world:
+        await ensure_queue(world.connection, Queue("Q"))
+        delay = JetStreamDelayQueue(world.connection)
+        store, _ = ports_of(world.connection)
+        queue = JetStreamCensus(world.connection, store, "Q")
+        await delay.schedule("Q", "one", Instant.now().plus(150 * SECOND), WorkItem("one"))
+        monkeypatch.setattr(census, "Instant", Ahead())  # asked for no more than the time
+        assert await queue.has_item("one")
+        assert await Remains(world.connection, "Q").clear() == 0
 
 
 # --- the way out ----------------------------------------------------------------------------------------------------

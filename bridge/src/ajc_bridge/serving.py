@@ -11,14 +11,16 @@ from msgspec.structs import replace
 
 from ajc.connection import Connection
 from ajc.errors import AjcError, InvalidValue, NotFound, StoreError, Unavailable
+from ajc.instant import SECOND
 from ajc.queue import QueueInfo
 from ajc.stored_queue import Change
-from ajc.subjects import is_queue
+from ajc.subjects import TASKS_STREAM, is_queue
 from ajc_bridge.config import Config
-from ajc_bridge.happenings import LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
+from ajc_bridge.happenings import ClocksApart, LeaseShortened, QueueBound, QueueConfigured, QueueLost, Trouble
 from ajc_bridge.jetstream.census import JetStreamRecordScan
 from ajc_bridge.jetstream.due_items import DueItems
 from ajc_bridge.jetstream.queues import bind_queue, make_policy, prepare_stores, served_names
+from ajc_bridge.jetstream.server_time import server_now
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore
 from ajc_bridge.jetstream.tidying import Tidying
 from ajc_bridge.pipeline.cancellations import Cancellations
@@ -30,6 +32,7 @@ from ajc_bridge.ports import Ports
 from ajc_bridge.served_queue import ServedQueue, abandon, drain
 
 LOOK_SECONDS: Final = 10.0
+_APART_NS: Final = 10 * SECOND
 LOOK_AGAIN_SECONDS: Final = 2.0  # while a queue that is served does not answer
 
 
@@ -194,6 +197,10 @@ class Serving:
     async def _look_at_stores(self) -> None:
         _, changes = await prepare_stores(self._connection, self.config, apply=False)
         self._note_changes("", changes)  # somebody removed what all queues share
+        there = await server_now(self._connection, TASKS_STREAM)
+        ahead_ns = self._ports.clock.now() - there
+        if abs(ahead_ns) > _APART_NS:
+            self._ports.journal.note(ClocksApart(ahead_ns))
 
     async def _look_after(self, served: ServedQueue, *, apply: bool = False) -> None:
         """Follow what the server's configuration says now; let go of a queue that is no longer there.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ajc_bridge.happenings.detail import Detail
 from ajc_bridge.happenings.process import (
+    ClocksApart,
     ConfigApplied,
     ConfigRefused,
     Connected,
@@ -65,6 +66,7 @@ __all__ = [
     "AttemptEnded",
     "AttemptStarted",
     "BeatIgnored",
+    "ClocksApart",
     "ConfigApplied",
     "ConfigRefused",
     "ConnectFailed",

@@ -103,6 +103,13 @@ class NotPrepared(Detail, frozen=True, gc=False):
     text: str
 
 
+class ClocksApart(Detail, frozen=True, gc=False):
+    """This machine's clock is so far ahead of the server's (behind, when negative): retries and rescues go by both."""
+
+    action: ClassVar[str] = "bridge.clocks_apart"
+    ahead_ns: int
+
+
 class Draining(Detail, frozen=True, gc=False):
     """No further item is taken; what runs may end within the limit."""
 

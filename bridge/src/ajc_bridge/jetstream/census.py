@@ -23,6 +23,7 @@ from ajc.topology import read_queue
 from ajc.work_item import WorkItem
 from ajc_bridge.decision.admission import Record
 from ajc_bridge.jetstream.remains import is_overdue
+from ajc_bridge.jetstream.server_time import server_now
 from ajc_bridge.jetstream.sightings import Sightings
 from ajc_bridge.jetstream.task_store import JetStreamTaskStore, make_record
 from ajc_bridge.ports import Stranded
@@ -136,9 +137,13 @@ class JetStreamCensus:
                 continue
             except StoreError as error:
                 raise Unavailable(str(error)) from error
-            if not is_overdue(message, Instant.now()):
+            # late by our clock, it may only be ahead: the server fires by its own
+            if not is_overdue(message, Instant.now()) or not is_overdue(message, await self._server_now()):
                 return True
         return False
+
+    async def _server_now(self) -> Instant:
+        return await server_now(self._connection, self._stream)
 
     async def _item(self, reading: Awaitable[StoredMessage]) -> Stranded | None:
         try:

@@ -16,6 +16,7 @@ from ajc.errors import MalformedHeaders, MalformedInstant, NotFound, StoreError,
 from ajc.headers import parse_headers
 from ajc.instant import SECOND, Instant
 from ajc.stored_message import StoredMessage, delete_message, next_message
+from ajc_bridge.jetstream.server_time import server_now
 
 OVERDUE_NS: Final = 60 * SECOND
 """A schedule fires within a quarter of a second, and within some after a restart; one this late never will."""
@@ -67,7 +68,7 @@ class Remains:
                 return 0
 
     async def _schedules(self) -> int:
-        now = Instant.now()
+        now = await server_now(self._connection, self._stream)  # it fires them by its own clock
         removed = 0
         async for message in self._messages(subjects.DELAY_STREAM, subjects.schedules_of(self._queue)):
             if is_overdue(message, now, self._overdue_ns):

@@ -40,6 +40,7 @@ LINES: Final[dict[type[happened.Detail], Line]] = {
     happened.ConfigApplied: Line("info", "configuration read again"),
     happened.RestartNeeded: Line("warn", "restart the bridge: these keys of the file take effect at its start alone"),
     happened.ConfigRefused: Line("error", "configuration is wrong; the old one stays"),
+    happened.ClocksApart: Line("warn", "this machine's clock and the server's differ: set both by NTP", 1),
     happened.Draining: Line("info", "draining: no further task is taken"),
     happened.Drained: Line("info", "drained"),
     happened.Stopped: Line("info", "stopped"),
