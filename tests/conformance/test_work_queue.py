@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from worlds import OpenQueue, Opens, World, until
+from worlds import OpenQueue, Opens, ServerWorld, World, until
 
 from ajc.work_item import WorkItem
 from ajc_bridge.ports import Lease
@@ -22,6 +22,14 @@ async def pull(queue: OpenQueue, want: int = 10, wait: float = 0) -> list[Lease]
     came = await queue.port.pull(want, wait, got.append)
     assert came == len(got)
     return got
+
+
+async def counted(world: ServerWorld, queue: OpenQueue, items: int) -> None:
+    """Wait until the consumer counts what is stored: a moment after the word that it is."""
+    asked = f"CONSUMER.INFO.CHORIA_AJ_Q_{queue.name}.WORKERS"
+    async with asyncio.timeout(10):
+        while (await world.connection.api(asked))["num_pending"] != items:
+            await asyncio.sleep(0.01)
 
 
 def names(leases: list[Lease]) -> list[str]:
@@ -70,6 +78,8 @@ async def test_a_pull_brings_no_more_than_it_asked_for_in_order(ports_under_test
     async with ports_under_test() as world:
         queue = await world.queue()
         await put(world, queue, *"abcde")
+        if isinstance(world, ServerWorld):
+            await counted(world, queue, 5)
         first = await pull(queue, 2)
         assert names(first) == ["a", "b"]
         assert [lease.backlog for lease in first] == [4, 3]
