@@ -66,11 +66,13 @@ class SteadyClient(Client):
         while self._unheard and not self.is_closed:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)  # each is a line in the server's log
-            asked, self._unheard = self._unheard & self._subs.keys(), set()
+            asked, self._unheard = self._unheard, set()
             # a new connection has subscribed to all; one that has the subscription still ignores this
             with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
                 for sid in asked:
-                    await self._send_subscribe(self._subs[sid])
+                    one = self._subs.get(sid)
+                    if one is not None and sid not in self._leaving:  # else it has been left meanwhile
+                        await self._send_subscribe(one)
                 await self.flush()  # a refusal comes before the pong
 
     async def leave(self, subscription: Any) -> None:

@@ -138,12 +138,11 @@ class JetStreamCensus:
             except StoreError as error:
                 raise Unavailable(str(error)) from error
             # late by our clock, it may only be ahead: the server fires by its own
-            if not is_overdue(message, Instant.now()) or not is_overdue(message, await self._server_now()):
+            if not is_overdue(message, Instant.now()) or not is_overdue(
+                message, await server_now(self._connection, self._stream)
+            ):
                 return True
         return False
-
-    async def _server_now(self) -> Instant:
-        return await server_now(self._connection, self._stream)
 
     async def _item(self, reading: Awaitable[StoredMessage]) -> Stranded | None:
         try:
