@@ -147,3 +147,15 @@ def test_polyglot_responders_start_by_one_command(tmp_path: Path) -> None:
 def test_plain_nats_responder_needs_no_code_of_this_project() -> None:
     for file in (POLYGLOT / "python-nats").glob("*.py"):
         assert not re.search(r"^\s*(import|from) ajc", file.read_text(), flags=re.MULTILINE), file
+
+
+def test_a_python_that_is_named_and_is_none_is_told() -> None:
+    done = subprocess.run(
+        ["sh", "requirements/make-venv.sh"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHON": "/nowhere/python3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "setup: PYTHON=/nowhere/python3 is no Python 3.11 or newer\n")
