@@ -280,6 +280,31 @@ def test_a_queue_that_was_held_back_for_long_does_not_keep_the_others_waiting_as
     assert queues.done["q0"] <= 1.2 * min(queues.done[name] for name in names(20))
 
 
+def test_a_pull_that_waits_for_items_does_not_make_a_queue_slow() -> None:
+    """An idle queue's pull holds its slot for seconds, over and over: its tasks are as quick as they were."""
+
+    async def scenario() -> list[int]:
+        share = FairShare(SLOTS, Notes())
+        share.add("idle", 10, 0)
+        share.add("other", 10, 0)
+        for _ in range(100):
+            grant = await share.acquire("idle", hungry=False)
+            assert grant.wait > 0
+            await asyncio.sleep(grant.wait)
+            share.start("idle")
+            await asyncio.sleep(QUICK)
+            share.finish("idle")
+        known = [share._lanes["idle"].quick]
+        for _ in range(100):
+            grant = await share.acquire("idle", hungry=False)
+            share.start("idle")
+            await asyncio.sleep(SLOW)
+            share.finish("idle")
+        return [*known, share._lanes["idle"].quick]
+
+    assert run_virtually(scenario()) == [True, False]
+
+
 def account(*, used: int = 0, limit: int = 0, hungry: bool = True, had: float = 0.0) -> Account[Grant]:
     made: Account[Grant] = Account(10, limit)
     made.used, made.hungry, made.had, made.due = used, hungry, had, 10

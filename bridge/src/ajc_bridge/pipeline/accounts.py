@@ -71,7 +71,8 @@ class Account(Generic[_T]):
         """Take note that it has held what it holds for so long."""
         spent = self.used * seconds
         self.had += spent / self.weight
-        self._held += spent
+        # a pull that may wait for an item holds its slot for as long as none comes: that says nothing about its tasks
+        self._held += (self.busy if self.waits else self.used) * seconds
         if self.finished >= _WINDOW:
             self._held /= 2
             self.finished //= 2

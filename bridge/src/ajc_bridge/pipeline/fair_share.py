@@ -113,17 +113,18 @@ class FairShare:
     def start(self, name: str, *, reserved: bool = True) -> None:
         """Give a held slot its item. `reserved` False: no pull waited for the item, and it takes a slot beyond."""
         lane = self._lanes[name]
+        if lane.waits or not reserved:
+            self._about_to_change()  # it waited, or was not even held, until now
         lane.busy += 1
         self._busy += 1
         if not reserved:
-            if not self._scheduled:
-                self._pass_time()  # it was not held until now
             lane.used += 1
             self._used += 1
 
     def finish(self, name: str) -> None:
         """One item is done with: its slot is free."""
         lane = self._lanes[name]
+        self._about_to_change()
         lane.busy -= 1
         lane.finished += 1
         self._busy -= 1
@@ -133,12 +134,11 @@ class FairShare:
         """Give back slots that got no item: there were no more."""
         if slots:
             lane = self._lanes[name]
+            self._about_to_change()
             lane.hungry = False
             self._give_back(name, lane, slots)
 
     def _give_back(self, name: str, lane: _Lane, slots: int) -> None:
-        if not self._scheduled:  # the first change in this turn of the loop: until now they held what they hold
-            self._pass_time()
         lane.used -= slots
         self._used -= slots
         if lane.leaving and lane.used == 0:
@@ -164,6 +164,10 @@ class FairShare:
             if asking:
                 self._grant(asking)
         self._journal.note(SlotsChanged(self._total, self._busy, self._used - self._busy))
+
+    def _about_to_change(self) -> None:
+        if not self._scheduled:  # the first change in this turn of the loop: until now they held what they hold
+            self._pass_time()
 
     def _pass_time(self) -> None:
         if len(self._lanes) > 1:  # who is alone has no use for an account
