@@ -70,8 +70,7 @@ class NatsServer:
         ports = self.folder / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(parents=True)
-        conf = self.folder / "server.conf"
-        conf.write_text(f'jetstream {{ store_dir: "{self.folder / "store"}" }}\n{self.config}\n')
+        conf = self._write()
         command = [
             server_binary(),
             "-a",
@@ -99,6 +98,22 @@ class NatsServer:
                 return self
             time.sleep(0.02)
         raise RuntimeError("nats-server did not start in 20 s")
+
+    def _write(self) -> Path:
+        conf = self.folder / "server.conf"
+        conf.write_text(f'jetstream {{ store_dir: "{self.folder / "store"}" }}\n{self.config}\n')
+        return conf
+
+    async def reload(self, config: str) -> None:
+        """What an operator does: change the server's file, and tell the server."""
+        log, told = self.folder / "server.log", "Reloaded server configuration"
+        before, deadline = log.read_text().count(told), time.monotonic() + 20
+        self.config = config
+        self._write()
+        self.signal(signal.SIGHUP)
+        while log.read_text().count(told) <= before:
+            assert time.monotonic() < deadline, "no reload"
+            await asyncio.sleep(0.01)
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         if self.process is None:

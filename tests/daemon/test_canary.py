@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-from pathlib import Path
-from typing import Any
 
 from bridge_process import BridgeProcess, until
 from outside import World, world_of
@@ -20,20 +17,6 @@ NEXT = "email:new:v2"
 def mapping(*weights: tuple[str, int]) -> str:
     destinations = "\n".join(f'{{ destination: "ajc.exec.{name}", weight: {weight}% }}' for name, weight in weights)
     return f'mappings = {{ "ajc.exec.{TYPE}": [ {destinations} ] }}'
-
-
-def reload(server: Any, config: str) -> None:
-    """What an operator does: change the server's file, and tell the server."""
-    server.config = config
-    (server.folder / "server.conf").write_text(f'jetstream {{ store_dir: "{server.folder / "store"}" }}\n{config}\n')
-    server.signal(signal.SIGHUP)
-
-
-async def reloaded(server: Any, config: str) -> None:
-    log = Path(server.folder / "server.log")
-    before = log.read_text().count("Reloaded server configuration")
-    reload(server, config)
-    await until(lambda: log.read_text().count("Reloaded server configuration") > before, say="no reload")
 
 
 async def enqueued(world: World, count: int) -> list[Task]:
@@ -78,7 +61,7 @@ async def test_a_tenth_of_a_type_goes_to_a_new_version_while_everything_runs(mak
         assert shares(old, new) == (50, 0)
 
         count, part = 1_000, 0.1
-        await reloaded(server, mapping((TYPE, 90), (NEXT, 10)))
+        await server.reload(mapping((TYPE, 90), (NEXT, 10)))
         assert await run(world, count) == {"old", "new"}
         asked = {request.header("AJ-Task-Type") for request in new.requests}
         assert asked == {TYPE}
@@ -87,11 +70,11 @@ async def test_a_tenth_of_a_type_goes_to_a_new_version_while_everything_runs(mak
         # five standard deviations: once in two million runs
         assert abs(second - count * part) < 5 * math.sqrt(count * part * (1 - part)), f"{second} of {count}"
 
-        await reloaded(server, mapping((TYPE, 0), (NEXT, 100)))
+        await server.reload(mapping((TYPE, 0), (NEXT, 100)))
         assert await run(world, 50) == {"new"}
         assert shares(old, new) == (0, 50)
 
-        await reloaded(server, "mappings = {}")
+        await server.reload("mappings = {}")
         assert await run(world, 50) == {"old"}
         assert bridge.pid == pid
         assert bridge.running
@@ -107,7 +90,7 @@ async def test_a_new_version_that_is_away_costs_no_try(make_server, make_bridge)
         tasks = await enqueued(world, 40)
         await some_find_nobody(bridge)
         # by chance alone a task may find nobody five times in a row, and wait for half a minute
-        await reloaded(server, "mappings = {}")
+        await server.reload("mappings = {}")
         assert await ended(world, tasks) == {"old"}
         assert len(old.requests) == 40
 
@@ -123,8 +106,8 @@ async def test_weights_below_a_hundred(make_server, make_bridge) -> None:
         first, second = shares(old, new)
         assert first + second == 100
         assert 20 < second < 80
-        await reloaded(server, mapping((TYPE, 40), (NEXT, 40)))
+        await server.reload(mapping((TYPE, 40), (NEXT, 40)))
         tasks = await enqueued(world, 60)
         await some_find_nobody(bridge)
-        await reloaded(server, "mappings = {}")
+        await server.reload("mappings = {}")
         await ended(world, tasks)

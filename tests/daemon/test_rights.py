@@ -53,3 +53,22 @@ async def test_a_file_with_what_the_bridge_may_not_change_is_refused(make_server
     bridge.write("[queues.Q]\npriority = 20\n[bridge]\nconcurrency = 5")
     bridge.signal(SIGHUP)
     assert (await bridge.log("config.applied"))["changed"] == ["bridge.concurrency"]
+
+
+async def test_a_bridge_that_may_not_pull_is_not_ready_until_it_may(make_server, make_bridge, kind):
+    denied = CONFIG.replace('"ajc.exec.>", ', '"$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_Q.>", ')
+    server = make_server(denied)
+    url = server.url.replace("nats://", "nats://{}@")
+    bridge = make_bridge(url.format("bridge:b"), "[queues.Q]\n[queues.OTHER]")
+    line = await bridge.log("queue.lost", queue="Q")
+    refused = "no permission to publish on $JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_Q.WORKERS"
+    assert refused in line["text"]
+    status, body = bridge.probe("/readyz")
+    assert status == 503
+    assert body["queues"] == {"Q": False, "OTHER": True}
+    assert any(refused in text for text in body["missing"])
+    await server.reload(CONFIG.replace("ajc.exec.>", "nothing.>"))
+    await bridge.ready()
+    async with world_of(url.format("admin:a"), bridge) as world:
+        await world.serve(kind, [done()])
+        await world.settled(await world.run(kind, queue="Q"), "complete")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,15 +29,6 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def reloaded(server: Any, config: str) -> None:
-    log = Path(server.folder / "server.log")
-    before = log.read_text().count("Reloaded server configuration")
-    server.config = config
-    (server.folder / "server.conf").write_text(f'jetstream {{ store_dir: "{server.folder / "store"}" }}\n{config}\n')
-    server.signal(signal.SIGHUP)
-    await until(lambda: log.read_text().count("Reloaded server configuration") > before)
-
-
 @pytest.fixture(params=[True, False], ids=["fast", "public"])
 def connect(request: pytest.FixtureRequest) -> Callable[..., Any]:
     async def open_connection(server: Any, who: str, told: list[tuple[str, str]]) -> Connection:
@@ -61,7 +50,7 @@ async def test_an_end_that_the_server_takes_back_is_followed_by_another_connecti
     server = make_server("max_payload: 1048576")
     told: tuple[list[tuple[str, str]], ...] = ([], [])
     both = [await connect(server, ":", one) for one in told]
-    await reloaded(server, config)
+    await server.reload(config)
     if "payload" in config:
         both[0].publish("any", b"x" * 20_000)
 
@@ -86,9 +75,9 @@ async def test_a_password_that_is_wrong_for_a_moment_ends_nothing(
     server = make_server(PERMISSIONS.format(password="p", allow=ALL))
     told: list[tuple[str, str]] = []
     connection = await connect(server, "u:p", told)
-    await reloaded(server, PERMISSIONS.format(password="other", allow=ALL))
+    await server.reload(PERMISSIONS.format(password="other", allow=ALL))
     await until(lambda: any(state == "disconnected" for state, _ in told))
-    await reloaded(server, PERMISSIONS.format(password="p", allow=ALL))
+    await server.reload(PERMISSIONS.format(password="p", allow=ALL))
     await until(lambda: told[-1][0] in ("reconnected", "closed"))
     assert told[-1][0] == "reconnected"
     await connection.close()
@@ -104,11 +93,11 @@ async def test_a_subscription_that_is_refused_for_a_while_stands_again_once_it_m
     got: list[Message] = []
     await connection.subscribe("told.*", got.append)
     await connection.flush()
-    await reloaded(server, PERMISSIONS.format(password="p", allow='"told.none"'))
+    await server.reload(PERMISSIONS.format(password="p", allow='"told.none"'))
     await until(lambda: sum("permissions violation for subscription" in text for _, text in told) >= 2)  # and the inbox
     with pytest.raises(AjcError):
         await connection.request("$JS.API.INFO", timeout=0.3)
-    await reloaded(server, PERMISSIONS.format(password="p", allow=ALL))
+    await server.reload(PERMISSIONS.format(password="p", allow=ALL))
 
     async def heard() -> bool:
         admin.publish("told.one", b"")

@@ -211,13 +211,13 @@ async def test_a_pull_that_fails_is_told_of_and_repeated_with_pauses() -> None:
     pipe.line.fail("queue.pull", times=None)
     bridge = started(pipe)
     await asyncio.sleep(60)
-    assert bridge.lanes[QUEUE].failing
+    assert bridge.lanes[QUEUE].pull_trouble
     assert 30 <= len(pipe.notes.of(PullFailed)) <= 40
     assert_at_rest(bridge.share)
     pipe.line.heal()
     pipe.enqueue()
     await until(lambda: not pipe.source.items, 3)
-    assert not bridge.lanes[QUEUE].failing
+    assert not bridge.lanes[QUEUE].pull_trouble
     await ended(bridge)
 
 

@@ -66,6 +66,11 @@ class ServedQueue:
         """Items that are being worked on."""
         return self._lane.running
 
+    @property
+    def pull_trouble(self) -> str:
+        """Why nothing comes in although the queue is there; empty while pulls work."""
+        return self._lane.pull_trouble
+
     async def open(self) -> None:
         """Open the inboxes; nothing is taken in yet. Raises `Unavailable`, and then nothing stays open."""
         try:

@@ -205,8 +205,8 @@ class Serving:
     async def _look_after(self, served: ServedQueue, *, apply: bool = False) -> None:
         """Follow what the server's configuration says now; let go of a queue that is no longer there.
 
-        One that does not answer (a server without JetStream, or out of disk) counts as missing until it does again;
-        its lane goes on, since nobody knows whether it is gone.
+        One that does not answer (a server without JetStream, or out of disk), or that cannot be pulled from, counts as
+        missing until it can again; its lane goes on, since nobody knows whether it is gone.
 
         Only with `apply` does the server get what the file says: else bridges with different files, or a person with
         another tool, would for ever undo each other's settings.
@@ -229,7 +229,10 @@ class Serving:
             if name not in self._missing:  # told once, whatever the server says the next time
                 self._cannot_serve(name, str(error))
             return
-        if self._missing.pop(name, None) is not None or created:
+        if served.pull_trouble and not created:
+            if name not in self._missing:
+                self._cannot_serve(name, served.pull_trouble)  # there, and yet nothing comes of it: a right is missing
+        elif self._missing.pop(name, None) is not None or created:
             self._tell_bound(info, created=created)
         self._note_changes(name, changes)
         if not apply and info.lease_ns < served.info.lease_ns:

@@ -32,6 +32,8 @@ _LONGEST_GATHER: Final = 0.016
 _ENOUGH: Final = 8
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
+_IN_A_ROW: Final = 3
+"""Pulls that fail in a row are a trouble: one may be lost, or its server restarted."""
 
 
 class Lane:
@@ -65,7 +67,7 @@ class Lane:
         self._idle.set()
         self._backlog = 0
         self._reserved = 0
-        self.failing = False
+        self.pull_trouble = ""  # why nothing comes in, once several pulls in a row have failed
         self._intake: asyncio.Task[None] | None = None
 
     @property
@@ -128,6 +130,7 @@ class Lane:
         hungry = True
         pause = _FIRST_PAUSE
         gather = 0.0
+        failed = 0
         while not self._stopping:
             if hungry and gather:
                 await asyncio.sleep(gather)
@@ -138,14 +141,16 @@ class Lane:
             self._ports.journal.note(Pulled(name, grant.slots))
             try:
                 came = await self._queue.pull(grant.slots, grant.wait, self.take)
-                self.failing = False
+                failed, self.pull_trouble = 0, ""
             except Unavailable as error:
-                self.failing = True
+                failed += 1
+                if failed >= _IN_A_ROW:
+                    self.pull_trouble = str(error)
                 self._ports.journal.note(PullFailed(name, str(error)))
             finally:
                 self._share.release(name, self._reserved)
                 self._reserved = 0
-            if self.failing:
+            if failed:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
