@@ -75,6 +75,8 @@ GO_TRIES = make_task("expired", max_tries=2, **ENDED)
 GO_DEADLINE = make_task("expired", deadline=NOW.plus(-MINUTE), **ENDED)
 GO_BOTH = make_task("expired", deadline=NOW.plus(-MINUTE), max_tries=2, **ENDED)
 GO_LATER_DEADLINE = make_task("expired", deadline=NOW.plus(-MINUTE + 1), **ENDED)
+NEWER = make_task("terminated", dead_letter="p" * 64, **ENDED)
+NO_WORDS = {text: make_task("terminated", dead_letter=text, **ENDED) for text in ("x" * 65, "a b", "Tries", "\u00e9")}
 CANCELLED = make_task("terminated", cancelled=EARLIER, last_err="cancelled: mistake")
 ACTIVE = make_task("active", tries=1, tried=EARLIER)
 LAST_TRY = make_task("active", tries=5, tried=EARLIER)
@@ -211,6 +213,21 @@ ROWS = [
         CANCELLED,
         "resettle",
         Answer(reason="resettled"),
+    ),
+    row(
+        "terminated for a reason that only newer ones know: Resettle, the word is kept",
+        NEWER,
+        "resettle",
+        again(NEWER, "p" * 64),
+    ),
+    *(
+        row(
+            f"terminated for what is no word ({text!r}): Resettle, the reason is the state",
+            found,
+            "resettle",
+            again(found, "terminated"),
+        )
+        for text, found in NO_WORDS.items()
     ),
     row(
         "terminated by Go: Resettle, the reason is the state",

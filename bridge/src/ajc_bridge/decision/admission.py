@@ -6,6 +6,7 @@ earlier lease is over is the server's word (the delivery count), never a compari
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final, TypeAlias
 
 from msgspec import Struct
@@ -40,6 +41,7 @@ MAX_UNKNOWN_WAIT_NS: Final = 5 * MINUTE
 SHOWN_TYPE_CHARACTERS: Final = 128
 DEADLINE_TEXT: Final = "deadline passed"
 TRIES_TEXT: Final = "tries used up"
+_WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class Arrival(Struct, frozen=True):
@@ -207,13 +209,18 @@ def _settled(record: Record, task: Task, policy: QueuePolicy) -> Admission:
         queue=policy.queue,
         task_id=record.task_id,
         type=task.type,
-        reason=task.dead_letter or _derived_reason(record, task, policy),
+        reason=_kept_reason(task) or _derived_reason(record, task, policy),
         error=task.last_err,
         tries=task.tries,
         time=record.stored_at,
         body=record.data,
     )
     return Resettle(Transition(reason="resettled", dead_letter=letter, discard=policy.ttl_ns(task.state) == 0))
+
+
+def _kept_reason(task: Task) -> str:
+    """Return the word that the record keeps, of a newer bridge too; a text that is no word is nobody's reason."""
+    return task.dead_letter if _WORD.fullmatch(task.dead_letter) else ""
 
 
 def _derived_reason(record: Record, task: Task, policy: QueuePolicy) -> str:
