@@ -9,6 +9,7 @@ JOBS ?= 4
 SEED ?= 1
 SEEDS ?= 1
 SECONDS ?= 120
+SERVERS ?= 1
 
 .PHONY: help setup demo test lint format bench chaos polyglot mutants lock clean
 
@@ -45,8 +46,8 @@ format: $(READY)  ## what ruff can mend by itself
 bench: $(READY)  ## tasks per second, beside a floor that takes no decisions
 	$(BIN)/python bench/run.py --long
 
-chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120, or SEEDS=10
-	$(BIN)/python tests/chaos/driver.py $(if $(filter-out 1,$(SEEDS)),--seeds $(SEEDS),--seed $(SEED)) --seconds $(SECONDS)
+chaos: $(READY)  ## processes killed at random, and the history checked: SEED=1 SECONDS=120, or SEEDS=10; SERVERS=3
+	$(BIN)/python tests/chaos/driver.py $(if $(filter-out 1,$(SEEDS)),--seeds $(SEEDS),--seed $(SEED)) --seconds $(SECONDS) --servers $(SERVERS)
 
 polyglot: $(READY)  ## the examples in all languages: built, examined, and 10,000 tasks for all at once; AJC_REQUIRE_ALL=1
 	$(BIN)/python tests/polyglot/driver.py

@@ -2,11 +2,13 @@
 
     python tests/chaos/driver.py --seed 7 --seconds 120          one run
     python tests/chaos/driver.py --seeds 10 --seconds 120        seeds 1 to 10, one after the other
+    python tests/chaos/driver.py --seed 7 --servers 3            on a cluster of three, every stream on each
 
-A server of its own, two bridges, three responders, a producer with a mix of outcomes that cancels some of its tasks.
-Bridges and responders get SIGKILL, SIGTERM and SIGSTOP beyond the lease, the server gets SIGKILL; each is started
-again. The seed decides what happens when, as far as a shared machine's clock allows. Exit code 1 when a run broke a
-promise: the offending tasks' stories are printed, and the folder with all logs is kept.
+A server of its own (or a cluster), two bridges, three responders, a producer with a mix of outcomes that cancels some
+of its tasks. Bridges and responders get SIGKILL, SIGTERM and SIGSTOP beyond the lease, the server gets SIGKILL, of a
+cluster one member at a time gets SIGKILL or stands still; each is started again. The seed decides what happens when, as
+far as a shared machine's clock allows. Exit code 1 when a run broke a promise: the offending tasks' stories are
+printed, and the folder with all logs is kept.
 """
 
 from __future__ import annotations
@@ -47,10 +49,13 @@ HEAD = """
 [bridge]
 drain = "2s"
 concurrency = 100
+replicas = {replicas}
 [backoff.chaos]
 steps = ["50ms", "300ms", "600ms"]
 jitter = 0.5
 """
+STANDS_STILL = 0.3
+"""The share of a cluster's faults in which a member is not killed: the others hear nothing, and its clients nothing."""
 SHOWN = 5
 """Stories printed in full."""
 
@@ -69,18 +74,21 @@ class Result(NamedTuple):
 class Chaos:
     """One run of one seed in a folder of its own."""
 
-    def __init__(self, seed: int, seconds: float, rate: float, folder: Path, *, faults: bool = True) -> None:
+    def __init__(
+        self, seed: int, seconds: float, rate: float, folder: Path, *, servers: int = 1, faults: bool = True
+    ) -> None:
         self.seconds, self.rate, self.faults, self.seed = seconds, rate, faults, seed
+        self.replicas = servers
         self.orders = random.Random(seed)
         self.folder = folder
         self.logs = [folder / f"responder{number}.jsonl" for number in range(4)]
         self.producing = True
 
     async def run(self) -> Result:
-        with World(self.folder) as self.world:
-            client = await connect(self.world.server.url)
+        with World(self.folder, self.replicas) as self.world:
+            client = await connect(self.world.urls)
             try:
-                await make_stores(client)
+                await make_stores(client, self.replicas)
                 self.recorder = Recorder(client)
                 await self.recorder.start()
                 calm = await self._scenes()
@@ -95,7 +103,8 @@ class Chaos:
         return Result(self.seed, history, violations, calm)
 
     async def _scenes(self) -> bool:
-        bridges = [self.world.bridge(f"bridge{number}", SETTINGS, head=HEAD).start() for number in range(2)]
+        head = HEAD.format(replicas=self.replicas)
+        bridges = [self.world.bridge(f"bridge{number}", SETTINGS, head=head).start() for number in range(2)]
         responders = [self._responder(number, SERVED).start() for number in range(3)]
         late = self._responder(3, ("late",))
         producer = asyncio.create_task(self._produce())
@@ -115,7 +124,7 @@ class Chaos:
         return await quiet(self.recorder.client, [QUEUE], 60 + self.seconds / 4)
 
     def _responder(self, number: int, types: tuple[str, ...]) -> Program:
-        arguments = (self.world.server.url, f"responder{number}", str(self.logs[number]), ",".join(types))
+        arguments = (",".join(self.world.urls), f"responder{number}", str(self.logs[number]), ",".join(types))
         return self.world.add(f"responder{number}", str(HERE / "responder.py"), *arguments)
 
     # -- tasks ------------------------------------------------------------------------------------------------------
@@ -124,8 +133,9 @@ class Chaos:
         """Enqueue at the rate, many at once; what was acknowledged is written down."""
         under_way: set[asyncio.Task[None]] = set()
         number = 0
-        async with ajc.connect(self.world.server.url) as client:
-            await client.ensure_queue(ajc.Queue(QUEUE, lease=LEASE, max_run_time=RUN_TIME, max_concurrent=1000))
+        queue = ajc.Queue(QUEUE, lease=LEASE, max_run_time=RUN_TIME, max_concurrent=1000, replicas=self.replicas)
+        async with ajc.connect(self.world.urls) as client:
+            await client.ensure_queue(queue)
             while self.producing:
                 number += 1
                 under_way.add(asyncio.create_task(self._enqueue(client, f"c{self.seed}-{number:06d}")))
@@ -203,10 +213,17 @@ class Chaos:
             await asyncio.sleep(chance.uniform(4, min(20, self.seconds)))
             if time.monotonic() > self.end:
                 return
-            self.recorder.fault("kill", "server", "nats-server")
-            self.world.server.kill()
+            server = chance.choice(self.world.servers)
+            if len(self.world.servers) > 1 and chance.random() < STANDS_STILL:
+                self.recorder.fault("stop", "server", server.name)
+                server.send(signal.SIGSTOP)
+                await asyncio.sleep(chance.uniform(0.5, 8))
+                server.send(signal.SIGCONT)
+                continue
+            self.recorder.fault("kill", "server", server.name)
+            server.kill()
             await asyncio.sleep(chance.uniform(0, 1))
-            self.world.server.start()
+            await asyncio.to_thread(server.start)
 
 
 def report(result: Result, folder: Path) -> None:
@@ -238,6 +255,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="this many, from 1")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--rate", type=float, default=30, help="tasks a second")
+    parser.add_argument("--servers", type=int, default=1, choices=(1, 3), help="a cluster of so many, R3 streams")
     parser.add_argument("--no-faults", action="store_true", help="the same without any kill: stricter rules apply")
     return parser.parse_args()
 
@@ -254,7 +272,7 @@ def main() -> int:
     bad = []
     for seed in seeds:
         folder = Path(tempfile.mkdtemp(prefix=f"ajc-chaos-{seed}-"))
-        chaos = Chaos(seed, chosen.seconds, chosen.rate, folder, faults=not chosen.no_faults)
+        chaos = Chaos(seed, chosen.seconds, chosen.rate, folder, servers=chosen.servers, faults=not chosen.no_faults)
         result = asyncio.run(chaos.run())
         report(result, folder)
         if result.good:

@@ -25,9 +25,9 @@ LONG_DUE = 5.0
 TAPPED = ("CHORIA_AJ.E.task_state.*", "CHORIA_AJ.Q.>", "CHORIA_AJ.D.>", "CHORIA_AJ.DLQ.>")
 
 
-async def connect(url: str) -> Client:
-    """A plain nats-py client that comes back whenever the server does."""
-    return await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_quiet)
+async def connect(urls: list[str]) -> Client:
+    """A plain nats-py client that comes back whenever a server does."""
+    return await nats.connect(urls, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=_quiet)
 
 
 async def _quiet(error: Exception) -> None:
@@ -199,22 +199,31 @@ async def ask(client: Client, subject: str, body: bytes = b"") -> dict[str, Any]
     return answer
 
 
-async def make_stores(client: Client) -> None:
-    """The task store with every revision kept: the record of what the server accepted."""
+async def make_stores(client: Client, replicas: int) -> None:
+    """The task store with every revision kept: the record of what the server accepted.
+
+    A cluster that has just started has nobody yet who would make a stream.
+    """
     config = {
         "name": "CHORIA_AJ_TASKS",
         "subjects": ["CHORIA_AJ.T.*"],
         "retention": "limits",
         "max_msgs_per_subject": -1,
         "storage": "file",
-        "num_replicas": 1,
+        "num_replicas": replicas,
         "allow_direct": True,
     }
-    answer = json.loads(
-        (await client.request("$JS.API.STREAM.CREATE.CHORIA_AJ_TASKS", json.dumps(config).encode())).data
-    )
-    if "error" in answer:
-        raise RuntimeError(str(answer["error"]))
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            answer = await ask(client, "STREAM.CREATE.CHORIA_AJ_TASKS", json.dumps(config).encode())
+        except nats.errors.Error as error:
+            answer = {"error": repr(error)}
+        if "error" not in answer:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(str(answer["error"]))
+        await asyncio.sleep(0.2)
 
 
 async def quiet(client: Client, queues: list[str], seconds: float) -> bool:

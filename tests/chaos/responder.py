@@ -1,6 +1,6 @@
 """A responder of a chaos run: does what the payload says, and writes down every request and reply before it answers.
 
-    python tests/chaos/responder.py URL NAME LOG TYPE[,TYPE...]
+    python tests/chaos/responder.py URL[,URL...] NAME LOG TYPE[,TYPE...]
 
 Plain nats-py, no SDK: it shares nothing with the product. A line of the log is one write, so that a SIGKILL cuts none.
 """
@@ -87,7 +87,9 @@ class Responder:
 async def main() -> None:
     url, name, log, types = sys.argv[1:5]
     responder = Responder(name, log)
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, allow_reconnect=True)
+    client = await nats.connect(
+        url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.05, allow_reconnect=True
+    )
     for kind in types.split(","):
         await client.subscribe(f"ajc.exec.chaos-{kind}", queue="ajc", cb=responder.on_request)
     await client.flush()

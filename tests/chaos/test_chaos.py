@@ -30,6 +30,14 @@ async def test_no_promise_is_broken_while_everything_is_killed(tmp_path: Path) -
 
 
 @pytest.mark.slow
+async def test_no_promise_is_broken_while_members_of_a_cluster_are_killed_or_stand_still(tmp_path: Path) -> None:
+    result = await Chaos(1, 16, 20, tmp_path, servers=3).run()
+    assert result.good, told(result)
+    assert "server" in {fault.target for fault in result.history.faults}
+    assert len(result.history.acknowledged) > 100
+
+
+@pytest.mark.slow
 async def test_where_nothing_is_killed_every_try_and_every_event_is_exact(tmp_path: Path) -> None:
     result = await Chaos(8, 6, 20, tmp_path, faults=False).run()
     assert result.good, told(result)

@@ -66,7 +66,7 @@ def queue_settings(*queues: str) -> str:
 def responder(world: World) -> Program:
     log = world.folder / "responder.jsonl"
     types = "ok,recover,terminate,fail"
-    return world.add("responder", str(HERE / "responder.py"), world.server.url, "r1", str(log), types)
+    return world.add("responder", str(HERE / "responder.py"), world.urls[0], "r1", str(log), types)
 
 
 async def die_at(world: World, queue: str, point: str) -> None:
@@ -104,11 +104,11 @@ async def test_a_bridge_killed_at_any_point_leaves_the_right_end(world: World, o
     serving = responder(world)
     if outcome != "park":
         serving.start()
-    client = await connect(world.server.url)
+    client = await connect(world.urls)
     await make_stores(client)
     recorder = Recorder(client)
     await recorder.start()
-    async with ajc.connect(world.server.url) as producer:
+    async with ajc.connect(world.urls[0]) as producer:
         for queue in cases:
             await producer.ensure_queue(ajc.Queue(queue, lease=1.5, max_run_time=4))
             await producer.enqueue(f"chaos-{payload['do']}", payload, queue=queue, id=f"task-{queue}", max_tries=most)
@@ -148,14 +148,14 @@ async def test_a_bridge_killed_at_any_point_leaves_the_right_end(world: World, o
 @pytest.mark.slow
 async def test_a_producer_killed_at_any_point_can_enqueue_again_and_nothing_is_doubled(world: World) -> None:
     responder(world).start()
-    client = await connect(world.server.url)
+    client = await connect(world.urls)
     await make_stores(client)
     recorder = Recorder(client)
     await recorder.start()
     cases = [(point, "one") for point in ENQUEUE if point not in REFUSED]
     cases += [(point, "many") for point, _ in cases if point not in ONE_ONLY]
     tasks = {f"p{number}": case for number, case in enumerate(cases)}
-    async with ajc.connect(world.server.url) as producer:
+    async with ajc.connect(world.urls[0]) as producer:
         await producer.ensure_queue(ajc.Queue("P", lease=1.5, max_run_time=4))
         for task, (point, how) in tasks.items():
             await killed_enqueue(world, "P", task, how, point)
@@ -175,9 +175,9 @@ async def test_a_producer_killed_at_any_point_can_enqueue_again_and_nothing_is_d
 
 
 async def test_a_producer_killed_while_its_queue_refuses_leaves_a_queue_error_in_the_end(world: World) -> None:
-    client = await connect(world.server.url)
+    client = await connect(world.urls)
     await make_stores(client)
-    async with ajc.connect(world.server.url) as producer:
+    async with ajc.connect(world.urls[0]) as producer:
         await producer.ensure_queue(ajc.Queue("FULL", max_entries=1))
         await producer.enqueue("chaos-ok", {"do": "ok"}, queue="FULL", id="first")
         for point in REFUSED:
@@ -193,7 +193,7 @@ async def test_a_producer_killed_while_its_queue_refuses_leaves_a_queue_error_in
 
 
 async def killed_enqueue(world: World, queue: str, task: str, how: str, point: str) -> None:
-    arguments = (str(HERE / "producer.py"), world.server.url, queue, task, how)
+    arguments = (str(HERE / "producer.py"), world.urls[0], queue, task, how)
     program = world.add(f"producer-{task}", *arguments, AJC_FAILPOINT=point).start()
     code = await asyncio.to_thread(program.wait, 20)
     assert code == -9, f"{point} {how}: exit code {code}\n{program.log.read_text()[-2000:]}"

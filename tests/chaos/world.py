@@ -1,4 +1,4 @@
-"""The processes of a chaos run: a nats-server that may be killed and started again on its port, and programs beside it.
+"""The processes of a chaos run: nats-servers that may be killed and started again on their ports, and programs beside.
 
 Each is ended by its own process id; leaving the world ends them all.
 """
@@ -9,9 +9,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,17 +66,26 @@ class Program:
 
 
 class Server(Program):
-    """nats-server with JetStream; the port is its own choice, and kept over restarts."""
+    """nats-server with JetStream; the port is its own choice, and kept over restarts.
 
-    def __init__(self, folder: Path) -> None:
+    With `routes` (the cluster ports of all its members, its own first) it is one of a cluster.
+    """
+
+    def __init__(self, folder: Path, name: str = "nats-server", routes: Sequence[int] = ()) -> None:
         beside = Path(sys.executable).parent / "nats-server"
         binary = str(beside) if beside.exists() else shutil.which("nats-server")
         if binary is None:
             raise RuntimeError("no nats-server beside this interpreter or on PATH")
         self.port = -1
-        self.ports = folder / "ports"
+        self.ports = folder / f"{name}.ports"
+        self.store = folder / f"{name}.store"
         self.binary = binary
-        super().__init__("nats-server", [], folder)
+        self.cluster: list[str] = []
+        if routes:
+            urls = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
+            self.cluster = ["-n", name, "--cluster_name", "chaos", "--cluster", f"nats://127.0.0.1:{routes[0]}"]
+            self.cluster += ["--routes", urls]
+        super().__init__(name, [], folder)
 
     @property
     def url(self) -> str:
@@ -83,8 +94,8 @@ class Server(Program):
     def start(self, **env: str) -> Server:
         shutil.rmtree(self.ports, ignore_errors=True)
         self.ports.mkdir(parents=True)
-        self.command = [self.binary, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")]
-        self.command += ["--ports_file_dir", str(self.ports)]
+        self.command = [self.binary, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+        self.command += ["--ports_file_dir", str(self.ports), *self.cluster]
         super().start(**env)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.running:
@@ -98,22 +109,43 @@ class Server(Program):
         raise RuntimeError(f"nats-server did not start: {self.log.read_text()[-1000:]}")
 
 
-class World:
-    """A server and any number of programs, all ended when the block is left."""
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
-    def __init__(self, folder: Path) -> None:
+
+class World:
+    """A server, or a cluster of several, and any number of programs, all ended when the block is left."""
+
+    def __init__(self, folder: Path, servers: int = 1) -> None:
         self.folder = folder
-        self.server = Server(folder)
+        routes = free_ports(servers) if servers > 1 else []
+        self.servers = [
+            Server(folder, f"nats-server{number or ''}", [*routes[number:], *routes[:number]])
+            for number in range(servers)
+        ]
         self.programs: list[Program] = []
 
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers]
+
     def __enter__(self) -> Self:
-        self.server.start()
+        for server in self.servers:
+            server.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for program in (*self.programs, self.server):
+        for program in (*self.programs, *self.servers):
             program.send(signal.SIGCONT)
             program.kill()
 
@@ -127,6 +159,6 @@ class World:
         """The daemon with a configuration of its own. `queues`: TOML for the queues; `head`: further sections."""
         config = self.folder / f"{name}.toml"
         config.write_text(
-            f'[nats]\nurl = "{self.server.url}"\n[http]\nlisten = "off"\n[log]\nformat = "json"\n{head}\n{queues}\n'
+            f'[nats]\nurl = "{",".join(self.urls)}"\n[http]\nlisten = "off"\n[log]\nformat = "json"\n{head}\n{queues}\n'
         )
         return self.add(name, "-m", "ajc_bridge", "run", "--config", str(config), **(env or {}))
