@@ -43,7 +43,9 @@ async def test_a_server_restart_in_the_middle_of_attempts(own_server, make_bridg
         await asyncio.sleep(0.3)
         own_server.start()
         await until(lambda: world.connection.connected)
-        await bridge.log("nats.reconnected")
+        first, again = [await bridge.log(f"nats.{word}") for word in ("connected", "reconnected")]
+        assert again["server"] == first["server"] == own_server.url
+        assert again["version"] == first["version"]
         held = {request.task.id: request for request in responder.requests}
         for task in running:
             responder.send(held[task.id], done(b"after the restart"))

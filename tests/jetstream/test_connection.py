@@ -177,12 +177,21 @@ async def test_a_closed_connection_says_so(server, connect):
         await connection.request("any")
 
 
+async def test_it_says_which_of_several_servers_it_is_connected_to(server):
+    for fast in (True, False):
+        connection = await Connection.open(ConnectOptions(servers=("nats://127.0.0.1:1", server.url)), fast=fast)
+        assert connection.server_url == server.url
+        await connection.close()
+
+
 async def test_credentials_that_are_taken_away_close_for_good(make_server, connect):
     server = make_server("authorization { user: u, password: right }")
     states: list[tuple[str, str]] = []
     url = server.url.replace("nats://", "nats://u:right@")
     connection = await connect(url, on_state=lambda state, error: states.append((state, str(error))))
+    assert connection.server_url == server.url, "without the credentials"
     server.stop()
+    await until(lambda: connection.server_url == "")
     server.config = "authorization { user: u, password: other }"
     server.start()
     await until(lambda: connection.closed)

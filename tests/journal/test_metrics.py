@@ -48,7 +48,7 @@ def ended(outcome: str, kind: str = "t", handler_ns: int = 2_000_000) -> happene
 
 def test_the_page_can_be_parsed_and_has_every_family_of_the_table() -> None:
     metrics = Metrics()
-    noted(ended("succeeded"), happened.Reconnected("x"), metrics=metrics)
+    noted(ended("succeeded"), happened.Reconnected("x", "v"), metrics=metrics)
     page = metrics.text().decode()
     families = {family.name for family in text_string_to_metric_families(page)}
     for name in METRICS:
@@ -157,7 +157,7 @@ def test_connected_follows_the_connection() -> None:
     assert noted(metrics=metrics)["ajc_bridge_connected"] == 0
     assert noted(happened.Connected("s", "v"), metrics=metrics)["ajc_bridge_connected"] == 1
     assert noted(happened.Disconnected(""), metrics=metrics)["ajc_bridge_connected"] == 0
-    page = noted(happened.Reconnected("s"), metrics=metrics)
+    page = noted(happened.Reconnected("s", "v"), metrics=metrics)
     assert (page["ajc_bridge_connected"], page["ajc_bridge_reconnects_total"]) == (1, 1)
 
 

@@ -40,7 +40,7 @@ def test_ready_is_connected_with_every_queue_bound() -> None:
     assert probe.ready
     journal.note(happened.Disconnected("gone"))
     assert probe.missing() == ["not connected to NATS"]
-    journal.note(happened.Reconnected("s"))
+    journal.note(happened.Reconnected("s", "v"))
     assert probe.ready
     journal.note(happened.QueueLost("A", ""))
     assert probe.missing() == ["queue A is not bound"]

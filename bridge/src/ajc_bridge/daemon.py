@@ -123,7 +123,7 @@ class Daemon:
         if connected is None:
             return self._stop.code
         self._connection = connection = connected
-        self._note(happenings.Connected(self._server, connection.server_version))
+        self._note(happenings.Connected(connection.server_url, connection.server_version))
         if connection.fast_path_missing is not None:
             self._note(happenings.FastPathUnavailable(connection.fast_path_missing))
         try:
@@ -221,7 +221,8 @@ class Daemon:
                     adapter.reconnected()
                 if self._serving is not None:
                     self._serving.reconnected()
-                self._note(happenings.Reconnected(self._connection.server_version if self._connection else ""))
+                if self._connection is not None:
+                    self._note(happenings.Reconnected(self._connection.server_url, self._connection.server_version))
             case "closed":
                 self._closed.set()
                 self._note(happenings.ConnectionClosed(text))

@@ -111,6 +111,11 @@ class Connection:
         return self._transport.closed
 
     @property
+    def server_url(self) -> str:
+        """The URL of the server at the other end (one of a cluster's), without credentials; empty without one."""
+        return self._transport.server_url
+
+    @property
     def server_version(self) -> str:
         """The server's version, like `2.15.1`."""
         return self._transport.server_version

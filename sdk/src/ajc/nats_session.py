@@ -54,6 +54,12 @@ class NatsSession:
         return self._opened and bool(self._client.is_closed)
 
     @property
+    def server_url(self) -> str:
+        """The URL of the server at the other end (one of a cluster's), without credentials; empty without one."""
+        url = self._client.connected_url
+        return "" if url is None else f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+
+    @property
     def server_version(self) -> str:
         """The server's version."""
         version = self._client.connected_server_version

@@ -95,6 +95,8 @@ class Transport(Protocol):
     @property
     def closed(self) -> bool: ...  # noqa: D102
     @property
+    def server_url(self) -> str: ...  # noqa: D102
+    @property
     def server_version(self) -> str: ...  # noqa: D102
     async def connect(  # noqa: D102
         self,

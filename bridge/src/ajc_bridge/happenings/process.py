@@ -17,7 +17,7 @@ class Started(Detail, frozen=True, gc=False):
 
 
 class Connected(Detail, frozen=True, gc=False):
-    """The first connection stands. `server` is its URL without credentials."""
+    """The first connection stands. `server` is the URL that it stands to, without credentials."""
 
     action: ClassVar[str] = "nats.connected"
     server: str
@@ -43,10 +43,11 @@ class Disconnected(Detail, frozen=True, gc=False):
 
 
 class Reconnected(Detail, frozen=True, gc=False):
-    """The connection stands again."""
+    """The connection stands again, of a cluster perhaps to another member: `server` is its URL without credentials."""
 
     action: ClassVar[str] = "nats.reconnected"
     server: str
+    version: str
 
 
 class ConnectionClosed(Detail, frozen=True, gc=False):
