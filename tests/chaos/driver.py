@@ -27,13 +27,15 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import nats.errors
+
 import ajc
 from ajc.errors import AjcError, Conflict
 from chaos.checker import Violation, check
 from chaos.history import History, story
 from chaos.plans import REASON, SERVED, next_order
-from chaos.recorder import Recorder, connect, make_stores, quiet
-from chaos.world import Program, World
+from chaos.recorder import Recorder, ask, connect, make_stores, quiet
+from chaos.world import Program, Server, World
 
 HERE = Path(__file__).resolve().parent
 QUEUE = "CHAOS"
@@ -210,11 +212,12 @@ class Chaos:
     async def _server_breaker(self) -> None:
         chance = random.Random(f"{self.seed} server")
         while True:
-            await asyncio.sleep(chance.uniform(4, min(20, self.seconds)))
+            await asyncio.sleep(chance.uniform(4, min(20, max(6, self.seconds / 3))))
             if time.monotonic() > self.end:
                 return
-            server = chance.choice(self.world.servers)
-            if len(self.world.servers) > 1 and chance.random() < STANDS_STILL:
+            server = await self._member(chance)
+            cluster = len(self.world.servers) > 1
+            if cluster and chance.random() < STANDS_STILL:
                 self.recorder.fault("stop", "server", server.name)
                 server.send(signal.SIGSTOP)
                 await asyncio.sleep(chance.uniform(0.5, 8))
@@ -224,6 +227,18 @@ class Chaos:
             server.kill()
             await asyncio.sleep(chance.uniform(0, 1))
             await asyncio.to_thread(server.start)
+
+    async def _member(self, chance: random.Random) -> Server:
+        """One of the servers: every other time that which leads the task store."""
+        any_one, leading = chance.choice(self.world.servers), chance.random() < 0.5
+        if len(self.world.servers) == 1 or not leading:
+            return any_one
+        try:
+            info = await ask(self.recorder.client, "STREAM.INFO.CHORIA_AJ_TASKS")
+        except nats.errors.Error:
+            return any_one  # there is no leader just now
+        leader = info.get("cluster", {}).get("leader")
+        return next((server for server in self.world.servers if server.name == leader), any_one)
 
 
 def report(result: Result, folder: Path) -> None:

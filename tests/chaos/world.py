@@ -18,6 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+STARTS = 3
+"""A cluster that does not start is started so often with other ports."""
+
 
 class Program:
     """One child process, with its output in a file of its own."""
@@ -121,26 +124,41 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+def make_servers(folder: Path, count: int) -> list[Server]:
+    """One server, or the members of a cluster; none of them runs."""
+    routes = free_ports(count) if count > 1 else []
+    return [
+        Server(folder, f"nats-server{number or ''}", [*routes[number:], *routes[:number]]) for number in range(count)
+    ]
+
+
 class World:
     """A server, or a cluster of several, and any number of programs, all ended when the block is left."""
 
     def __init__(self, folder: Path, servers: int = 1) -> None:
         self.folder = folder
-        routes = free_ports(servers) if servers > 1 else []
-        self.servers = [
-            Server(folder, f"nats-server{number or ''}", [*routes[number:], *routes[:number]])
-            for number in range(servers)
-        ]
+        self.servers = make_servers(folder, servers)
         self.programs: list[Program] = []
+        self._starts = 0
 
     @property
     def urls(self) -> list[str]:
         return [server.url for server in self.servers]
 
     def __enter__(self) -> Self:
-        for server in self.servers:
-            server.start()
-        return self
+        while True:
+            try:
+                for server in self.servers:
+                    server.start()
+            except BaseException as error:
+                self.__exit__(None, None, None)
+                self._starts += 1
+                # the ports of a cluster's routes were free when they were chosen, and may be somebody's since
+                if not isinstance(error, RuntimeError) or len(self.servers) == 1 or self._starts == STARTS:
+                    raise
+                self.servers = make_servers(self.folder, len(self.servers))
+            else:
+                return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

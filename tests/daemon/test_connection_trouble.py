@@ -26,6 +26,18 @@ jitter = 0
 """
 
 
+async def test_queues_are_served_at_once_when_a_server_was_away_for_long(own_server, make_bridge):
+    bridge = await make_bridge(own_server.url, "[queues.Q]\n[queues.R]").ready()
+    own_server.stop(SIGKILL)
+    await asyncio.sleep(12)
+    own_server.start()
+    await bridge.log("nats.reconnected")
+    for _ in range(30):  # for longer than it takes to look at the queues again
+        assert bridge.probe("/readyz")[0] == 200
+        await asyncio.sleep(0.1)
+    assert not bridge.logs("queue.lost")
+
+
 @row("Connection: survives a server restart in the middle of running attempts")
 @pytest.mark.parametrize("fast", ["1", "0"], ids=["fast", "public"])
 async def test_a_server_restart_in_the_middle_of_attempts(own_server, make_bridge, kind, fast):

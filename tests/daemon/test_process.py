@@ -231,7 +231,7 @@ async def test_a_flood_of_signals_for_reload_harms_nothing(own_server, make_brid
 async def test_who_cannot_connect_says_to_where_and_no_secret(make_bridge):
     bridge = make_bridge("nats://me:secret@127.0.0.1:1", level="info")
     line = await bridge.log("nats.connect_failed")
-    assert line["server"] == "127.0.0.1:1"
+    assert line["server"] == "nats://127.0.0.1:1"
     assert "secret" not in str(bridge.logs("nats.connect_failed"))
 
 

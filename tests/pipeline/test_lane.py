@@ -210,8 +210,13 @@ async def test_a_pull_that_fails_is_told_of_and_repeated_with_pauses() -> None:
     pipe.exchange.answer(SUBJECT, SUCCESS)
     pipe.line.fail("queue.pull", times=None)
     bridge = started(pipe)
-    await asyncio.sleep(60)
+    await asyncio.sleep(8)
+    assert not bridge.lanes[QUEUE].pull_trouble, "its server may have restarted"
+    await asyncio.sleep(52)
     assert bridge.lanes[QUEUE].pull_trouble
+    bridge.lanes[QUEUE].pulls_anew()
+    await asyncio.sleep(5)
+    assert not bridge.lanes[QUEUE].pull_trouble, "it is another connection"
     assert 30 <= len(pipe.notes.of(PullFailed)) <= 40
     assert_at_rest(bridge.share)
     pipe.line.heal()

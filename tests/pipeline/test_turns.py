@@ -291,6 +291,7 @@ def test_a_pull_that_waits_for_items_does_not_make_a_queue_slow() -> None:
             grant = await share.acquire("idle", hungry=False)
             assert grant.wait > 0
             await asyncio.sleep(grant.wait)
+            share.resize(SLOTS)  # another change in the same turn comes first
             share.start("idle")
             await asyncio.sleep(QUICK)
             share.finish("idle")

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
-from ajc.connect_options import ConnectOptions
+from ajc.connect_options import ConnectOptions, without_secrets
 from ajc.connection import Connection, State
 from ajc.errors import Closed, InvalidValue, NotFound, StoreError, Unavailable
 from ajc.stored_queue import Change
@@ -118,7 +118,7 @@ class Daemon:
 
     async def _serve(self) -> int:
         options = connect_options(self.config.nats)
-        self._server = ", ".join(url.rsplit("@", 1)[-1] for url in options.servers)
+        self._server = ", ".join(map(without_secrets, options.servers))
         connected = await _unless(self._stop.event, self._connect(options))
         if connected is None:
             return self._stop.code

@@ -104,6 +104,10 @@ class ServedQueue:
             self._queue.lease_seconds = lease_ns / 1e9
             await self._lane.shorten(replace(self.policy, lease_ns=lease_ns))
 
+    def reconnected(self) -> None:
+        """Take note that there is a new connection: that pulls failed without one is no trouble of the queue's."""
+        self._lane.pulls_anew()
+
     def connection_lost(self) -> None:
         """Take note that the pull under way is void."""
         self._queue.connection_lost()

@@ -89,6 +89,8 @@ class Serving:
         """Look again at what the server has: it may have been killed."""
         self._tidying.reconnected()
         self._orphans.read_again()
+        for served in self._served.values():
+            served.reconnected()
 
     def connection_lost(self) -> None:
         """Tell every queue that its pull under way is void."""

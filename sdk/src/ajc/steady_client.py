@@ -19,7 +19,7 @@ _PERMISSIONS: Final = "permissions violation"
 _QUOTE: Final = "'"
 _refused_subscription: Final = re.compile(r'permissions violation for subscription to "([^"]+)"').search
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 300.0  # each time is a line in the server's log, and some rights are withheld on purpose
 
 
 class ServerError(nats.errors.Error):
@@ -35,18 +35,23 @@ class SteadyClient(Client):
     - A broken connection is dropped with what its other end did not read: it does not keep the next one from coming.
     - An error that the server tells is told, and no more: if it ends the connection for it, another one is made.
     - A subscription that the server refuses, or ends since a right was taken away, is asked for again until it stands.
+      That it was refused is told once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._unheard: set[int] = set()
+        self._told: set[str] = set()
         self._asking: asyncio.Task[None] | None = None
 
     async def _process_err(self, err_msg: str) -> None:
         refused = _refused_subscription(err_msg)
         if refused:
             self._ask_again(refused[1])
+            if refused[1] in self._told:
+                return
+            self._told.add(refused[1])
         if not self.is_connected or _STALE in err_msg or _PERMISSIONS in err_msg:
             await super()._process_err(err_msg)
             return
@@ -58,14 +63,15 @@ class SteadyClient(Client):
     def _ask_again(self, subject: str) -> None:
         """Subscribe once more to this subject, written in lower case, as soon as that is let through."""
         self._unheard.update(sid for sid, one in self._subs.items() if one._subject.lower() == subject)  # noqa: SLF001
-        if self._unheard and (self._asking is None or self._asking.done()):
+        can = hasattr(self, "_send_subscribe")
+        if can and self._unheard and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self._subscribe_again())
 
     async def _subscribe_again(self) -> None:
         pause = _FIRST_PAUSE
         while self._unheard and not self.is_closed:
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)  # each is a line in the server's log
+            pause = min(2 * pause, _LONGEST_PAUSE)
             asked, self._unheard = self._unheard, set()
             # a new connection has subscribed to all; one that has the subscription still ignores this
             with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
@@ -74,6 +80,8 @@ class SteadyClient(Client):
                     if one is not None and sid not in self._leaving:  # else it has been left meanwhile
                         await self._send_subscribe(one)
                 await self.flush()  # a refusal comes before the pong
+                stand = (self._subs[sid]._subject for sid in asked - self._unheard if sid in self._subs)  # noqa: SLF001
+                self._told.difference_update(subject.lower() for subject in stand)
 
     async def leave(self, subscription: Any) -> None:
         """End a subscription, and hand over what the server had sent for it. Raises nothing.

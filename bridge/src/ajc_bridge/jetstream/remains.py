@@ -68,7 +68,8 @@ class Remains:
                 return 0
 
     async def _schedules(self) -> int:
-        now = await server_now(self._connection, self._stream)  # it fires them by its own clock
+        # the server fires them by its own clock; in a cluster that is another member's, so late by both clocks is late
+        now = min(Instant.now(), await server_now(self._connection, self._stream))
         removed = 0
         async for message in self._messages(subjects.DELAY_STREAM, subjects.schedules_of(self._queue)):
             if is_overdue(message, now, self._overdue_ns):

@@ -43,7 +43,7 @@ class Tidying:
                     continue
                 try:
                     removed = await Remains(self._connection, info.name).clear()
-                except NotPermitted as error:  # told once: no later look has the right either
+                except NotPermitted as error:  # told once: the next connection may have the right
                     self._forbidden.add(info.name)
                     self._journal.note(Trouble(f"queue {info.name}", f"what is left cannot be tidied up: {error}"))
                     continue

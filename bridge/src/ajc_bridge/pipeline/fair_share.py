@@ -82,9 +82,9 @@ class FairShare:
 
     def change(self, name: str, weight: int, limit: int) -> None:
         """Give a queue another weight or limit, from the next free slot on."""
+        self._soon()
         lane = self._lanes[name]
         lane.weight, lane.limit = weight, limit
-        self._soon()
 
     def resize(self, total: int) -> None:
         """Make more slots, or fewer as they come free."""
@@ -114,7 +114,7 @@ class FairShare:
         """Give a held slot its item. `reserved` False: no pull waited for the item, and it takes a slot beyond."""
         lane = self._lanes[name]
         if lane.waits or not reserved:
-            self._about_to_change()  # it waited, or was not even held, until now
+            self._soon()  # it waited, or was not even held, until now
         lane.busy += 1
         self._busy += 1
         if not reserved:
@@ -124,7 +124,7 @@ class FairShare:
     def finish(self, name: str) -> None:
         """One item is done with: its slot is free."""
         lane = self._lanes[name]
-        self._about_to_change()
+        self._soon()
         lane.busy -= 1
         lane.finished += 1
         self._busy -= 1
@@ -134,7 +134,7 @@ class FairShare:
         """Give back slots that got no item: there were no more."""
         if slots:
             lane = self._lanes[name]
-            self._about_to_change()
+            self._soon()
             lane.hungry = False
             self._give_back(name, lane, slots)
 
@@ -143,7 +143,6 @@ class FairShare:
         self._used -= slots
         if lane.leaving and lane.used == 0:
             del self._lanes[name]
-        self._soon()
 
     @property
     def busy(self) -> int:
@@ -151,8 +150,9 @@ class FairShare:
         return self._busy
 
     def _soon(self) -> None:
-        # all that comes free in one turn of the loop is shared out at once, so that pulls are for many items
+        """Before anything changes: share out in a moment, all that comes free in this turn of the loop at once."""
         if not self._scheduled:
+            self._pass_time()  # until now they held what they hold
             self._scheduled = True
             self._loop.call_soon(self._share_out)
 
@@ -164,10 +164,6 @@ class FairShare:
             if asking:
                 self._grant(asking)
         self._journal.note(SlotsChanged(self._total, self._busy, self._used - self._busy))
-
-    def _about_to_change(self) -> None:
-        if not self._scheduled:  # the first change in this turn of the loop: until now they held what they hold
-            self._pass_time()
 
     def _pass_time(self) -> None:
         if len(self._lanes) > 1:  # who is alone has no use for an account

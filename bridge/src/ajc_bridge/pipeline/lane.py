@@ -7,7 +7,7 @@ from typing import Final
 
 import anyio
 
-from ajc.errors import Unavailable
+from ajc.errors import NotPermitted, Unavailable
 from ajc.failpoint import ARMED, reach
 from ajc.task import Task
 from ajc_bridge.decision.admission import hand_back
@@ -32,8 +32,8 @@ _LONGEST_GATHER: Final = 0.016
 _ENOUGH: Final = 8
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-_IN_A_ROW: Final = 3
-"""Pulls that fail in a row are a trouble: one may be lost, or its server restarted."""
+_TROUBLE_SECONDS: Final = 10.0
+"""Pulls that fail for so long are a trouble: one may be lost, its server restarted, a new leader chosen."""
 
 
 class Lane:
@@ -67,7 +67,8 @@ class Lane:
         self._idle.set()
         self._backlog = 0
         self._reserved = 0
-        self.pull_trouble = ""  # why nothing comes in, once several pulls in a row have failed
+        self.pull_trouble = ""  # why nothing comes in, once pulls have failed for a while
+        self._failing_since: float | None = None
         self._intake: asyncio.Task[None] | None = None
 
     @property
@@ -130,7 +131,6 @@ class Lane:
         hungry = True
         pause = _FIRST_PAUSE
         gather = 0.0
-        failed = 0
         while not self._stopping:
             if hungry and gather:
                 await asyncio.sleep(gather)
@@ -141,16 +141,14 @@ class Lane:
             self._ports.journal.note(Pulled(name, grant.slots))
             try:
                 came = await self._queue.pull(grant.slots, grant.wait, self.take)
-                failed, self.pull_trouble = 0, ""
+                self.pulls_anew()
             except Unavailable as error:
-                failed += 1
-                if failed >= _IN_A_ROW:
-                    self.pull_trouble = str(error)
+                self._pull_failed(error)
                 self._ports.journal.note(PullFailed(name, str(error)))
             finally:
                 self._share.release(name, self._reserved)
                 self._reserved = 0
-            if failed:
+            if self._failing_since is not None:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
@@ -159,6 +157,17 @@ class Lane:
             hungry = came > 0 and self._backlog > 0
             if came == 0 and looked_in:
                 await anyio.sleep(_LOOK_IN_SECONDS)
+
+    def pulls_anew(self) -> None:
+        """Take note that pulls work, or that there is a new connection: what made them fail says nothing any more."""
+        self._failing_since, self.pull_trouble = None, ""
+
+    def _pull_failed(self, error: Unavailable) -> None:
+        now = self._ports.clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if isinstance(error, NotPermitted) or now - self._failing_since >= _TROUBLE_SECONDS:
+            self.pull_trouble = str(error)
 
     def take(self, lease: Lease) -> None:
         """Start on a leased item. One that comes after its pull was given up takes a slot beyond those reserved."""

@@ -25,6 +25,7 @@ from ajc_bridge.decision.policy import QueuePolicy
 from ajc_bridge.decision.rescue import GRACE_NS, rescue
 from ajc_bridge.happenings import Rescued, RevisionConflict, Trouble
 from ajc_bridge.pipeline.admit import make_arrival
+from ajc_bridge.pipeline.cancellations import found_cancelled
 from ajc_bridge.pipeline.retention import CancelledRecords
 from ajc_bridge.pipeline.settle import settle
 from ajc_bridge.ports import Census, Lease, Ports, RecordScan, Stranded
@@ -116,10 +117,16 @@ class ExhaustedItems:
             self._ports, answer, lease, task_id or item.subject_id, admission.transition, revision=revision
         )
         if not settled:
-            self._ports.journal.note(RevisionConflict(policy.queue, task_id or item.subject_id))
+            await _tell_lost(self._ports, policy.queue, task_id or item.subject_id)
         elif answer.done:
             await self._census.forget(item)
             self._ports.journal.note(Rescued(policy.queue, task_id or item.subject_id, admission.transition.reason))
+
+
+async def _tell_lost(ports: Ports, queue: str, task_id: str) -> None:
+    """Tell of a revision that was lost to another bridge; a cancel that came before is no conflict."""
+    if not await found_cancelled(ports, task_id):
+        ports.journal.note(RevisionConflict(queue, task_id))
 
 
 def look_again_in(seen: int, *, spare: bool) -> float:
@@ -270,7 +277,7 @@ class OrphanedTasks:
             reach("rescue.promised")
         lease = Lease(queue, task_id, b"", 1, 0, b"", 0.0, 0.0)
         if not await settle(ports, _Answer(queue), lease, task_id, transition, revision=record.revision):
-            ports.journal.note(RevisionConflict(queue, task_id))
+            await _tell_lost(ports, queue, task_id)
             return
         ports.journal.note(Rescued(queue, task_id, transition.reason))
         if ends:
