@@ -199,7 +199,7 @@ async def ask(client: Client, subject: str, body: bytes = b"") -> dict[str, Any]
     return answer
 
 
-async def make_stores(client: Client, replicas: int) -> None:
+async def make_stores(client: Client, replicas: int = 1) -> None:
     """The task store with every revision kept: the record of what the server accepted.
 
     A cluster that has just started has nobody yet who would make a stream.
