@@ -221,6 +221,24 @@ def test_an_abandoned_attempt_needs_a_fault_to_explain_it() -> None:
     assert "abandoned-without-fault" in {rule for rule, _ in named(replace(crashed, faults=()))}
 
 
+def end_told_twice(state: str, task: str, target: str, *, early: bool = False) -> set[tuple[str, str]]:
+    history = lived(1)
+    at = [one.at_ns for one in history.revisions if one.task == task]
+    last = next(event for event in history.events if event.task == task and event.state == state)
+    again = Event(task, last.at_ns + 2, state, last.tries)
+    fault = Fault(at[0] if early else at[-2] + 1, "kill", target)
+    return named(replace(history, events=(*history.events, again), faults=(fault,)))
+
+
+def test_an_end_that_two_bridges_saved_alike_is_told_twice_where_a_server_gave_no_answer() -> None:
+    assert end_told_twice("terminated", "terminate0", "server") == set()
+    assert end_told_twice("expired", "fail0", "server") == set()
+    twice = {("event-twice", "terminate0")}
+    assert end_told_twice("terminated", "terminate0", "bridge") == twice
+    assert end_told_twice("terminated", "terminate0", "server", early=True) == twice
+    assert end_told_twice("complete", "ok0", "server") == {("event-twice", "ok0")}
+
+
 def test_a_task_that_was_not_acknowledged_may_be_missing_or_left_behind() -> None:
     history = lived(1)
     gone = replace(history, acknowledged=history.acknowledged - {"ok0"})
