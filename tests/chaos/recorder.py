@@ -7,10 +7,10 @@ import base64
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import nats
 from nats.aio.client import Client
@@ -20,6 +20,7 @@ from nats.js.errors import NotFoundError
 
 from chaos.history import Cancel, Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
 
+T = TypeVar("T")
 STREAMS = ("CHORIA_AJ_TASKS", "CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ")
 LONG_DUE = 5.0
 TAPPED = ("CHORIA_AJ.E.task_state.*", "CHORIA_AJ.Q.>", "CHORIA_AJ.D.>", "CHORIA_AJ.DLQ.>")
@@ -70,13 +71,13 @@ class Recorder:
         requests, replies = read_logs(logs)
         revisions = [
             Revision(task_of(subject), sequence, at, data)
-            async for subject, sequence, at, _, data in stored(self.client, "CHORIA_AJ_TASKS")
+            for subject, sequence, at, _, data in await stored(self.client, "CHORIA_AJ_TASKS")
         ]
         letters = [
             Letter(subject, at, headers, data)
-            async for subject, _, at, headers, data in stored(self.client, "CHORIA_AJ_DLQ")
+            for subject, _, at, headers, data in await stored(self.client, "CHORIA_AJ_DLQ")
         ]
-        left = await waiting(self.client, queues)
+        left = await surely(lambda: waiting(self.client, queues))
         return History(
             plans=tuple(self.plans.values()),
             acknowledged=frozenset(self.acknowledged),
@@ -113,13 +114,33 @@ def read_logs(logs: list[Path]) -> tuple[tuple[Request, ...], tuple[Reply, ...]]
 Stored = tuple[str, int, int, dict[str, str], bytes]
 
 
-async def stored(client: Client, stream: str) -> AsyncIterator[Stored]:
+async def stored(client: Client, stream: str) -> list[Stored]:
     """Every message of a stream: subject, sequence, the server's time (ns), headers (lower case), body."""
+
+    async def read() -> list[Stored]:
+        try:
+            return [message async for message in _stored(client, stream)]
+        except NotFoundError:
+            return []
+
+    return await surely(read)
+
+
+async def surely(read: Callable[[], Awaitable[T]]) -> T:
+    """Read again where a cluster has just lost a member: what is asked may be gone with it, or nobody leads it yet."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await read()
+        except (nats.errors.Error, KeyError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def _stored(client: Client, stream: str) -> AsyncIterator[Stored]:
     js = client.jetstream(timeout=10)
-    try:
-        total = (await js.stream_info(stream)).state.messages
-    except NotFoundError:
-        return
+    total = (await js.stream_info(stream)).state.messages
     config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=60)
     puller = await js.pull_subscribe("", durable=None, stream=stream, config=config)
     seen = 0
