@@ -21,7 +21,6 @@ from nats.js.errors import NotFoundError
 from chaos.history import Cancel, Event, Fault, History, Letter, Note, Plan, Reply, Request, Revision, task_of
 
 T = TypeVar("T")
-STREAMS = ("CHORIA_AJ_TASKS", "CHORIA_AJ_DELAY", "CHORIA_AJ_DLQ")
 LONG_DUE = 5.0
 TAPPED = ("CHORIA_AJ.E.task_state.*", "CHORIA_AJ.Q.>", "CHORIA_AJ.D.>", "CHORIA_AJ.DLQ.>")
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 import nats
 import pytest
+from jetstream_world import until
 
 from ajc import fast_client
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
 from ajc.errors import Closed, InvalidName, NoResponders, NotFound, RequestTimeout, TooLarge, Unavailable
 from ajc.fast_parser import FastParser
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come"
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "public"])

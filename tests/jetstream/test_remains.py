@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
+
+from jetstream_world import until
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection
@@ -32,12 +33,6 @@ async def connected(server):
 async def messages(connection: Connection, stream: str, subject: str = ">") -> int:
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
     return sum((info["state"].get("subjects") or {}).values())
-
-
-async def until(condition, seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 async def test_what_a_killed_server_brings_back_is_removed(own_server) -> None:

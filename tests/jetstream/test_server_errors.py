@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jetstream_world import until
 
 from ajc.connect_options import ConnectOptions
 from ajc.connection import Connection, Message
@@ -20,13 +20,6 @@ authorization {{ users = [
 ] }}
 """
 ALL = '"_INBOX.>", "told.*"'
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come"
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "public"])
@@ -106,9 +99,7 @@ async def test_a_subscription_that_is_refused_for_a_while_stands_again_once_it_m
         await admin.flush()
         return bool(got)
 
-    async with asyncio.timeout(20):
-        while not await heard():
-            await asyncio.sleep(0.05)
+    await until(heard)
     assert (await connection.request("$JS.API.INFO", timeout=5)).body
     assert not any(state in ("disconnected", "closed") for state, _ in told)
     before = len(got)

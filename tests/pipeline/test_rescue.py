@@ -301,7 +301,8 @@ async def test_an_attempt_without_an_item_is_given_up_after_two_run_times() -> N
     assert pipe.source.items or pipe.server.delay.waiting
 
 
-async def test_a_task_that_is_saved_while_it_is_looked_at_is_somebody_elses() -> None:
+@pytest.mark.parametrize("cancelled", [False, True], ids=["begun", "cancelled"])
+async def test_a_task_that_is_saved_while_it_is_looked_at_is_somebody_elses(cancelled: bool) -> None:
     pipe = Pipe(evicts=True)
     orphan(pipe)
     looker = Looker(pipe)
@@ -310,10 +311,11 @@ async def test_a_task_that_is_saved_while_it_is_looked_at_is_somebody_elses() ->
     pipe.line.latency = lambda call: 1.0 if call == "store.save" else 0.0
     looking = asyncio.ensure_future(looker.look())
     await asyncio.sleep(0.5)
-    pipe.store.put("t1", pipe.task().replace(state="active", tries=1).encode())
+    saved = {"state": "terminated", "cancelled": pipe.now()} if cancelled else {"state": "active", "tries": 1}
+    pipe.store.put("t1", pipe.task().replace(**saved).encode())
     await looking
-    assert pipe.task().state == "active"
-    assert pipe.notes.of(RevisionConflict)
+    assert pipe.task().state == saved["state"]
+    assert bool(pipe.notes.of(RevisionConflict)) != cancelled, "a cancel is no conflict"
     assert not pipe.notes.of(Rescued)
 
 
